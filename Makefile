@@ -1,0 +1,88 @@
+# `make help` lists what there is. Everything runs in a virtual environment of its own.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Any requirement pip understands: TF_PACKAGE='tensorflow-cpu==2.18.*'. Give each its own VENV.
+ifeq ($(shell uname -sm),Linux x86_64)
+TF_PACKAGE ?= tensorflow-cpu>=2.16
+else
+TF_PACKAGE ?= tensorflow>=2.16
+endif
+# The Pythons that TensorFlow 2.16 or newer has wheels for.
+PYTHON_VERSIONS ?= 3.9 3.10 3.11 3.12 3.13
+
+PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=4
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+BAZEL_OFFLINE ?= ../shared/tools/bazel-offline
+BAZEL_ARGS ?=
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+bin = $(VENV)/bin
+python = $(bin)/python
+
+.DEFAULT_GOAL = help
+.NOTPARALLEL:
+.PHONY: help demo test lint format types build-files dist bazel bench bench-peers clean
+
+help:  ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
+	@echo
+	@echo '  PYTHON=$(PYTHON)  VENV=$(VENV)  TF_PACKAGE=$(TF_PACKAGE)'
+
+demo: $(VENV)/.has-examples  ## Train a 3-D segmentation network on a brain volume with this op
+	$(python) examples/brain_segmentation.py $(DEMO_ARGS)
+
+test: $(VENV)/.has-test  ## Run the whole test suite
+	$(python) -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.has-dev  ## Check the style, and that the BUILD files mirror the sources
+	$(bin)/ruff check .
+	$(python) tools/build_files.py --check
+
+format: $(VENV)/.has-dev  ## Mend what ruff can mend by itself
+	$(bin)/ruff check --fix .
+
+types: $(VENV)/.has-dev $(VENV)/.has-test  ## Check the types
+	$(bin)/mypy
+
+build-files:  ## Write the BUILD files anew from the sources and their imports
+	$(PYTHON) tools/build_files.py
+
+dist: $(VENV)/.has-dev $(VENV)/.has-test  ## Build the sdist and the wheel, install each and call the op
+	rm -rf dist
+	$(python) -m build --outdir dist
+	$(python) tools/check_dist.py dist
+
+bazel: $(VENV)/.has-test  ## Run the tests under Bazel, offline
+	$(BAZEL_OFFLINE) $(python) test //... $(BAZEL_ARGS)
+
+bench: $(VENV)/.has-bench  ## Race the op against its peers
+	$(python) benchmarks/run.py $(BENCH_ARGS)
+
+bench-peers:  ## Install the peers of the benchmark, each in an environment of its own
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/pip install numpy torch==2.13.0
+	$(PYTHON) -m venv .venv-jax
+	.venv-jax/bin/pip install numpy jax
+
+clean:  ## Remove the environments and everything built
+	rm -rf .venv .venv-torch .venv-jax $(VENV) .build build/ dist *.egg-info
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp per extra of setup.py: set up once, and again when setup.py changes.
+$(VENV)/.has-%: setup.py $(VENV)/.created
+	$(python) -m pip install '$(TF_PACKAGE)' --editable '.[$*]'
+	@touch $@
+
+$(VENV)/.created:
+	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') || { \
+	  echo "make: no Python called '$(PYTHON)': name one, as in  make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }; \
+	case " $(PYTHON_VERSIONS) " in *" $$version "*) ;; *) \
+	  echo "make: '$(PYTHON)' is Python $$version, and TensorFlow has wheels for $(PYTHON_VERSIONS)." >&2; \
+	  echo "make: name another, as in  make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1;; esac
+	$(PYTHON) -m venv $(VENV)
+	@touch $@

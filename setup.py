@@ -1,0 +1,63 @@
+"""Packaging of tf_conv3d_grad.
+
+TensorFlow is an extra and not a requirement: it comes in several packages (`tensorflow`,
+`tensorflow-cpu`, vendors' builds), and a requirement on one of them would install it beside
+another that is already there.
+"""
+
+import pathlib
+import re
+
+import setuptools
+
+_HERE = pathlib.Path(__file__).parent
+
+
+def _version() -> str:
+  """Reads the version as text: importing the package would need TensorFlow."""
+  text = (_HERE / "tf_conv3d_grad" / "_version.py").read_text(encoding="utf-8")
+  match = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+  if match is None:
+    raise RuntimeError("tf_conv3d_grad/_version.py has no line __version__ = \"...\"")
+  return match.group(1)
+
+
+setuptools.setup(
+  name="tf_conv3d_grad",
+  version=_version(),
+  description="TensorFlow's Conv3DBackpropInputV2 for every dtype, format, dilation and group",
+  long_description=(_HERE / "README.md").read_text(encoding="utf-8"),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  author="The tf_conv3d_grad authors",
+  packages=setuptools.find_packages(include=["tf_conv3d_grad", "tf_conv3d_grad.*"]),
+  # Spelt out so that an editable install is a plain path entry, which editors, type checkers and
+  # Bazel's own copy of the files all understand; without it setuptools installs an import hook.
+  package_dir={"": "."},
+  package_data={"tf_conv3d_grad": ["py.typed"]},
+  # setuptools' default, `build`, is Bazel's BUILD on file systems that ignore case.
+  options={"build": {"build_base": ".build"}},
+  zip_safe=False,
+  python_requires=">=3.9",
+  install_requires=["numpy"],
+  extras_require={
+    "tensorflow": ["tensorflow>=2.16"],
+    "tensorflow-cpu": ["tensorflow-cpu>=2.16"],
+    "test": ["absl-py", "hypothesis", "pytest", "pytest-xdist"],
+    "examples": ["matplotlib", "nilearn", "rich"],
+    "bench": ["matplotlib", "rich"],
+    "cli": ["click", "rich"],
+    "dev": ["build", "mypy", "ruff"],
+  },
+  classifiers=[
+    "Development Status :: 4 - Beta",
+    "Intended Audience :: Developers",
+    "Intended Audience :: Science/Research",
+    "Operating System :: OS Independent",
+    "Programming Language :: Python :: 3",
+    "Programming Language :: Python :: 3 :: Only",
+    "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    "Typing :: Typed",
+  ],
+  keywords="tensorflow conv3d transposed-convolution deconvolution xla gradient",
+)

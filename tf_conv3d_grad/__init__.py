@@ -1,0 +1,20 @@
+"""A drop-in for TensorFlow's `Conv3DBackpropInputV2` that is right everywhere, and fast."""
+
+try:
+  import tensorflow as _tensorflow  # noqa: F401
+except ImportError as error:
+  raise ImportError(
+    "tf_conv3d_grad needs TensorFlow 2.16 or newer, which it does not install by itself: "
+    "pip install 'tf_conv3d_grad[tensorflow-cpu]', or 'tf_conv3d_grad[tensorflow]' for GPUs"
+  ) from error
+
+from tf_conv3d_grad._version import __version__
+from tf_conv3d_grad.mode import jit_compile
+from tf_conv3d_grad.op import Conv3DBackpropInputV2, conv3d_backprop_input_v2
+
+__all__ = [
+  "Conv3DBackpropInputV2",
+  "__version__",
+  "conv3d_backprop_input_v2",
+  "jit_compile",
+]

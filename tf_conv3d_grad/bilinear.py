@@ -1,0 +1,103 @@
+"""The three bilinear functions of a convolution, each with the other two for its derivatives.
+
+With x the input, w the filter and y the output: `conv3d(w, x)`, and its transposes in x,
+`backprop_input(w, y)`, and in w, `backprop_filter(x, y)`. Each is linear in both arguments, so the
+derivative of any of them is one of the others, and derivatives of every order follow from these
+three. That does not rest on TensorFlow's registered gradients, of which some infer wrong shapes.
+"""
+
+import functools
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tf_conv3d_grad import compiled, policy, sizes, tf_compat
+from tf_conv3d_grad.lowering import kernel, overlap_add
+from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, Plan
+from tf_conv3d_grad.problem import Problem
+
+_LOWERINGS = {KERNEL: kernel, OVERLAP_ADD: overlap_add}
+
+
+def backprop_input(problem: Problem, filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
+  """Returns the gradient of the convolution in its input."""
+  return _differentiable(
+    "backprop_input",
+    problem,
+    problem.input_shape,
+    (filter, out_backprop),
+    lambda gradient: (
+      backprop_filter(problem, gradient, out_backprop),
+      conv3d(problem, filter, gradient),
+    ),
+  )
+
+
+def conv3d(problem: Problem, filter: tf.Tensor, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
+  """Returns the convolution."""
+  return _differentiable(
+    "conv3d",
+    problem,
+    problem.out_backprop_shape,
+    (filter, input),
+    lambda gradient: (
+      backprop_filter(problem, input, gradient),
+      backprop_input(problem, filter, gradient),
+    ),
+  )
+
+
+def backprop_filter(problem: Problem, input: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
+  """Returns the gradient of the convolution in its filter."""
+  return _differentiable(
+    "backprop_filter",
+    problem,
+    problem.filter_shape,
+    (input, out_backprop),
+    lambda gradient: (
+      backprop_input(problem, gradient, out_backprop),
+      conv3d(problem, gradient, input),
+    ),
+  )
+
+
+def _differentiable(
+  name: str, problem: Problem, shape: list, operands: tuple, derivatives: Callable
+) -> tf.Tensor:
+  """Returns the function called `name` of `operands`, a tensor of `shape`.
+
+  Args:
+    name: The function's name in every lowering.
+    problem: The problem.
+    shape: The shape of the result.
+    operands: The two tensors of which the result is a bilinear function.
+    derivatives: Takes the gradient in the result, returns those in the operands.
+  """
+  if tf.executing_eagerly() and not tf_compat.is_recording():
+    return _computed(name, problem, shape, operands)
+
+  @tf.custom_gradient
+  def function(*operands):
+    result = _computed(name, problem, shape, operands)
+    return result, lambda gradient: derivatives(tf.convert_to_tensor(gradient))
+
+  return function(*operands)
+
+
+def _computed(name: str, problem: Problem, shape: list, operands: tuple) -> tf.Tensor:
+  if any(isinstance(size, int) and size == 0 for size in _sizes(problem)):
+    return tf.zeros(sizes.as_tensor(shape), problem.dtype)
+  plan = policy.choose(problem, policy.Environment.here(*operands))
+  compute = functools.partial(getattr(_LOWERINGS[plan.lowering], name), problem, plan)
+  if not plan.compiled:
+    result = compute(*operands)
+  elif problem.is_static:
+    result = compiled.call((name, problem, plan), compute, *operands)
+  else:
+    result = tf.function(compute, jit_compile=True, autograph=False)(*operands)
+  result.set_shape([size if isinstance(size, int) else None for size in shape])
+  return result
+
+
+def _sizes(problem: Problem) -> list:
+  return problem.input_shape + problem.filter_shape + problem.out_backprop_shape

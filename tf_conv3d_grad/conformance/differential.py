@@ -1,0 +1,299 @@
+"""The op against the exact result and against TensorFlow's own op, one case at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_conv3d_grad.conformance import oracle
+from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.conformance.reference import raw_conv3d_backprop_input
+
+_Arguments = dict[str, Any]
+_Op = Callable[..., tf.Tensor]
+_Way = Callable[[_Op, Case, _Arguments], np.ndarray]
+
+# Relative errors in the 2-norm that the op may have.
+TOLERANCE = {"float32": 2e-6, "float64": 1e-13}
+# In the small dtypes: how many times the error of rounding the exact result once.
+ROUNDINGS = 1.2
+# How far TensorFlow's own op may be off before the voices contradict each other. Its kernels add
+# up in the small dtypes, so there it is allowed many more roundings.
+RAW_TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+RAW_ROUNDINGS = 40.0
+
+_MESSAGE_LENGTH = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """What came of one case.
+
+  Attributes:
+    case: The `Case`.
+    seed: The seed of its tensors.
+    errors: The op's relative error in the 2-norm, by way of calling.
+    tolerance: The largest relative error allowed.
+    raw_route: How TensorFlow's own op took part: "eager", "compiled" or "absent".
+    raw_error: The relative error of TensorFlow's own op, or None.
+    failures: One sentence each for all that is wrong.
+  """
+
+  case: Case
+  seed: int
+  errors: dict[str, float]
+  tolerance: float
+  raw_route: str
+  raw_error: float | None
+  failures: tuple[str, ...]
+
+  @property
+  def passed(self) -> bool:
+    """Whether nothing is wrong."""
+    return not self.failures
+
+  @property
+  def command(self) -> str:
+    """The command line that runs this case again."""
+    ways = f" --ways {','.join(self.errors)}" if tuple(self.errors) != DEFAULT_WAYS else ""
+    return f"python -m tf_conv3d_grad.conformance {self.case} --seed {self.seed}{ways}"
+
+  def __str__(self) -> str:
+    if self.passed:
+      return f"{self.case}: passed, worst error {max(self.errors.values(), default=0):.1e}"
+    return f"{self.command}  # {'; '.join(self.failures)}"
+
+
+def run(
+  case: Case, seed: int = 0, op: _Op | None = None, ways: Iterable[str] | None = None
+) -> Report:
+  """Runs the op on one case in several ways and judges the results.
+
+  Args:
+    case: The `Case`.
+    seed: The seed of its tensors.
+    op: The op under test; the package's own unless given.
+    ways: Which of `WAYS` to call it in; `DEFAULT_WAYS` unless given.
+
+  Returns:
+    A `Report`.
+  """
+  op = op or _package().Conv3DBackpropInputV2
+  ways = tuple(ways or DEFAULT_WAYS)
+  arguments = case.arguments(seed)
+  exact = oracle.conv3d_backprop_input(case, arguments["filter"], arguments["out_backprop"])
+  failures = []
+
+  errors = {}
+  untouched = _untouched(case)
+  for way in ways:
+    try:
+      result = WAYS[way](op, case, arguments)
+    except Exception as error:  # Whatever it is, the report has to name the case.
+      errors[way] = np.inf
+      failures.append(f"{way}: {type(error).__name__}: {_one_line(error)}")
+      continue
+    errors[way], failure = judge(case, result, exact, TOLERANCE, ROUNDINGS)
+    if failure is None and np.any(np.where(untouched, result, 0)):
+      failure = "a cell that no term reaches is not zero"
+    if failure:
+      failures.append(f"{way}: {failure}")
+
+  raw = raw_conv3d_backprop_input(case, arguments)
+  raw_error = None
+  if raw is not None:
+    raw_error, failure = judge(case, raw.value, exact, RAW_TOLERANCE, RAW_ROUNDINGS)
+    if failure:
+      failures.append(f"the oracle and TensorFlow's own op ({raw.route}) disagree: {failure}")
+  return Report(
+    case=case,
+    seed=seed,
+    errors=errors,
+    tolerance=relative_tolerance(exact, case.dtype, TOLERANCE, ROUNDINGS),
+    raw_route="absent" if raw is None else raw.route,
+    raw_error=raw_error,
+    failures=tuple(failures),
+  )
+
+
+def judge(
+  case: Case,
+  result: np.ndarray,
+  exact: np.ndarray,
+  tolerances: dict[str, float] | None = None,
+  roundings: float = ROUNDINGS,
+) -> tuple[float, str | None]:
+  """Compares one result to the exact one.
+
+  Args:
+    case: The `Case`.
+    result: A NumPy array.
+    exact: The exact result in float64.
+    tolerances: Relative tolerances by dtype; `TOLERANCE` unless given.
+    roundings: For other dtypes, the error allowed in multiples of one rounding's.
+
+  Returns:
+    The relative error in the 2-norm, and a sentence on what is wrong or None.
+  """
+  if result.shape != exact.shape:
+    return np.inf, f"the shape must be {exact.shape}, got {result.shape}"
+  if result.dtype != tf.as_dtype(case.dtype).as_numpy_dtype:
+    return np.inf, f"the dtype must be {case.dtype}, got {result.dtype}"
+  error = relative_error(result, exact)
+  tolerance = relative_tolerance(exact, case.dtype, tolerances or TOLERANCE, roundings)
+  # Written so that NaN fails.
+  if not error <= tolerance:
+    return error, f"the relative error must be at most {tolerance:.2e}, got {error:.2e}"
+  return error, None
+
+
+def relative_error(result: np.ndarray, exact: np.ndarray) -> float:
+  """Returns the relative error in the 2-norm; without a unit of measure, any error is infinite."""
+  error = np.linalg.norm(np.asarray(result).astype(np.float64).ravel() - exact.ravel())
+  norm = np.linalg.norm(exact.ravel())
+  if norm == 0:
+    return 0.0 if error == 0 else np.inf
+  return float(error / norm)
+
+
+def relative_tolerance(
+  exact: np.ndarray,
+  dtype: str,
+  tolerances: dict[str, float] | None = None,
+  roundings: float = ROUNDINGS,
+) -> float:
+  """Returns the relative error in the 2-norm that a result of the given dtype may have.
+
+  In half and bfloat16 that is a multiple of the error of rounding the exact result once. The sum
+  itself is taken in float32, and its tolerance is added: a result of few cells may round with
+  hardly any error by chance.
+  """
+  tolerances = tolerances or TOLERANCE
+  if dtype in tolerances:
+    return tolerances[dtype]
+  rounded = exact.astype(tf.as_dtype(dtype).as_numpy_dtype)
+  return roundings * relative_error(rounded, exact) + tolerances["float32"]
+
+
+def _call_eagerly(op: _Op, case: Case, arguments: _Arguments) -> np.ndarray:
+  del case
+  return op(**arguments).numpy()
+
+
+def _call_in_mode(mode: bool) -> _Way:
+  """Returns a way of calling: eagerly, with the package's compilation set to `mode`."""
+
+  def call(op: _Op, case: Case, arguments: _Arguments) -> np.ndarray:
+    with _package().jit_compile(mode):
+      return _call_eagerly(op, case, arguments)
+
+  return call
+
+
+def _call_traced(compiled: bool) -> _Way:
+  """Returns a way of calling: in a `tf.function` that knows every shape."""
+
+  def call(op: _Op, case: Case, arguments: _Arguments) -> np.ndarray:
+    attributes = dict(arguments)
+    tensors = tf.constant(attributes.pop("filter")), tf.constant(attributes.pop("out_backprop"))
+
+    @tf.function(jit_compile=compiled, autograph=False)
+    def traced(filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:
+      result = op(filter=filter, out_backprop=out_backprop, **attributes)
+      if result.shape.as_list() != list(case.input_sizes):
+        raise AssertionError(f"static shape must be {case.input_sizes}, got {result.shape}")
+      return result
+
+    return traced(*tensors).numpy()
+
+  return call
+
+
+def _call_with_unknown_shapes(rank: int | None) -> _Way:
+  """Returns a way of calling: in a `tf.function` that learns all sizes only when it runs."""
+  shape = None if rank is None else [None] * rank
+
+  def call(op: _Op, case: Case, arguments: _Arguments) -> np.ndarray:
+    attributes = dict(arguments)
+    tensors = [tf.constant(attributes.pop(name)) for name in _TENSORS]
+    dtype = tf.as_dtype(case.dtype)
+
+    @tf.function(
+      autograph=False,
+      input_signature=[
+        tf.TensorSpec(None if rank is None else [5], tf.int32),
+        tf.TensorSpec(shape, dtype),
+        tf.TensorSpec(shape, dtype),
+      ],
+    )
+    def traced(input_sizes: tf.Tensor, filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:
+      return op(input_sizes=input_sizes, filter=filter, out_backprop=out_backprop, **attributes)
+
+    return traced(*tensors).numpy()
+
+  return call
+
+
+def _call_compiled_with_unknown_batch(
+  op: _Op, case: Case, arguments: _Arguments
+) -> np.ndarray:
+  """Compiled with a relaxed signature: XLA knows the sizes, the op's tracing does not."""
+  attributes = dict(arguments)
+  tensors = tf.constant(attributes.pop("filter")), tf.constant(attributes.pop("out_backprop"))
+  del attributes["input_sizes"]
+  dtype = tf.as_dtype(case.dtype)
+
+  @tf.function(
+    jit_compile=True,
+    autograph=False,
+    input_signature=[
+      tf.TensorSpec(case.filter_shape, dtype),
+      tf.TensorSpec([None, *case.out_backprop_shape[1:]], dtype),
+    ],
+  )
+  def traced(filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:
+    input_sizes = tf.stack([tf.shape(out_backprop)[0], *case.input_sizes[1:]])
+    return op(input_sizes=input_sizes, filter=filter, out_backprop=out_backprop, **attributes)
+
+  return traced(*tensors).numpy()
+
+
+_TENSORS = ("input_sizes", "filter", "out_backprop")
+DEFAULT_WAYS = ("eager", "graph", "compiled")
+# Every way of calling, by the name that the command line knows it under.
+WAYS: dict[str, _Way] = {
+  "eager": _call_eagerly,
+  "graph": _call_traced(compiled=False),
+  "compiled": _call_traced(compiled=True),
+  "unknown-sizes": _call_with_unknown_shapes(5),
+  "unknown-ranks": _call_with_unknown_shapes(None),
+  "compiled-unknown-batch": _call_compiled_with_unknown_batch,
+  "always": _call_in_mode(True),
+  "never": _call_in_mode(False),
+}
+
+
+def _untouched(case: Case) -> np.ndarray:
+  """Returns which cells of the result no term of the sum reaches; they must be exactly zero."""
+  small = dataclasses.replace(case, batch=1, in_channels=1, out_channels=1, groups=1)
+  terms = oracle.conv3d_backprop_input(
+    small, np.ones(small.filter_shape), np.ones(small.out_backprop_shape)
+  )
+  return terms == 0
+
+
+def _one_line(error: Exception) -> str:
+  """Returns what an exception says, without line breaks and not at any length."""
+  return " ".join(str(error).split())[:_MESSAGE_LENGTH]
+
+
+def _package() -> ModuleType:
+  """Returns the package under test, imported only where it is needed."""
+  import tf_conv3d_grad
+
+  return tf_conv3d_grad

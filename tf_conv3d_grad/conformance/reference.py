@@ -1,0 +1,59 @@
+"""TensorFlow's own op, by whichever route this build can compute the case."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_conv3d_grad.conformance.case import Case
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+  """A result of the raw op.
+
+  Attributes:
+    value: The result, a NumPy array.
+    route: "eager" if the raw op took the case as it is, "compiled" if only XLA did.
+  """
+
+  value: np.ndarray
+  route: str
+
+
+def raw_conv3d_backprop_input(case: Case, arguments: dict[str, Any]) -> Reference | None:
+  """Returns what the raw op makes of a valid case, or None where no route is safe.
+
+  Which cases the eager kernels take depends on the build, the processor and the environment (with
+  oneDNN on, far more), so they are asked: given valid arguments they compute or raise, but never
+  abort. XLA is not asked about empty tensors; some of them end the process there.
+
+  Args:
+    case: The `Case`.
+    arguments: Its keyword arguments, as `case.arguments` returns them.
+
+  Returns:
+    A `Reference`, or None.
+  """
+  try:
+    return Reference(tf.raw_ops.Conv3DBackpropInputV2(**arguments).numpy(), "eager")
+  except tf.errors.OpError:
+    if case.is_empty:
+      return None
+  return Reference(_compiled(arguments), "compiled")
+
+
+def _compiled(arguments: dict[str, Any]) -> np.ndarray:
+  """Returns the raw op's result under XLA."""
+  arguments = dict(arguments)
+  tensors = arguments.pop("filter"), arguments.pop("out_backprop")
+
+  # The tensors are passed in, not captured, lest XLA fold the convolution away at compile time.
+  @tf.function(jit_compile=True, autograph=False)
+  def call(filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:
+    return tf.raw_ops.Conv3DBackpropInputV2(filter=filter, out_backprop=out_backprop, **arguments)
+
+  return call(*map(tf.constant, tensors)).numpy()

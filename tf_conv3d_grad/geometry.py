@@ -1,0 +1,101 @@
+"""One spatial axis of a convolution and of its transpose, in plain integers.
+
+Per axis a convolution reads, for an output cell `o` and a tap `q`, the input cell
+
+    i = o * stride + q * dilation - lead
+
+where `lead` is the padding in front of the axis. Its transpose adds to that same cell. Everything
+that this package does with strides, dilations and padding follows from this line.
+
+The rules for lengths and padding are TensorFlow's, see
+https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
+"""
+
+import math
+from typing import NamedTuple
+
+
+def extent(taps: int, dilation: int) -> int:
+  """Returns how many input cells a dilated filter spans; less than 1 for a filter of no taps."""
+  return (taps - 1) * dilation + 1
+
+
+def same_output(input_length: int, stride: int) -> int:
+  """Returns the convolution's output length with SAME padding."""
+  return -(-input_length // stride)
+
+
+def valid_output(input_length: int, taps: int, stride: int, dilation: int) -> int:
+  """Returns the output length with VALID padding, 0 or less where the filter does not fit."""
+  return -(-(input_length - extent(taps, dilation) + 1) // stride)
+
+
+def same_padding(
+  input_length: int, output_length: int, taps: int, stride: int, dilation: int
+) -> int:
+  """Returns the padding in front and behind together with SAME padding; none where negative."""
+  return (output_length - 1) * stride + extent(taps, dilation) - input_length
+
+
+class Phase(NamedTuple):
+  """The result cells `i = stride * m + residue`, and the taps that reach them.
+
+  Attributes:
+    residue: Which cells, 0 <= residue < stride.
+    taps: The taps that reach them, ascending.
+    shifts: For each tap, the `m` that output cell 0 reaches through it: cell `m` gathers output
+      cell `m - shift`. Negative where that cell lies in the padding.
+  """
+
+  residue: int
+  taps: tuple[int, ...]
+  shifts: tuple[int, ...]
+
+
+def phases(taps: int, stride: int, dilation: int, lead: int) -> tuple[Phase, ...]:
+  """Splits the taps among those of the result's `stride` phases that any tap reaches.
+
+  All cells that tap `q` reaches leave the same remainder by the stride, so each tap belongs to one
+  phase, and no product with an inserted zero is ever formed (Shi et al. 2016, "Is the deconvolution
+  layer the same as a convolutional layer?").
+  """
+  members: dict[int, list[int]] = {}
+  for tap in range(taps):
+    members.setdefault((tap * dilation - lead) % stride, []).append(tap)
+  return tuple(
+    Phase(residue, tuple(group), tuple((tap * dilation - lead) // stride for tap in group))
+    for residue, group in sorted(members.items())
+  )
+
+
+class Block(NamedTuple):
+  """Every `step`-th output cell, and the interleaved result cells that they alone reach.
+
+  Attributes:
+    first: The block's first output cell.
+    residue: Which result cells it reaches: those with `(i + lead) % dilation == residue`.
+    shift: Counted among those, the cell that its first output cell reaches with tap 0.
+  """
+
+  first: int
+  residue: int
+  shift: int
+
+
+def blocks(stride: int, dilation: int) -> tuple[tuple[Block, ...], int, int]:
+  """Splits a dilated axis into interleaved undilated ones.
+
+  With `g = gcd(stride, dilation)`, the output cells `o = first + (dilation / g) * j` reach only
+  cells of one remainder by `dilation`, and there they form an undilated transposed convolution of
+  stride `stride / g`; different `first` have different remainders (Wang & Ji 2018, "Smoothed
+  dilated convolutions", for stride 1).
+
+  Returns:
+    The blocks, the step `dilation / g` between the output cells of one, and its stride.
+  """
+  common = math.gcd(stride, dilation)
+  step = dilation // common
+  split = tuple(
+    Block(first, first * stride % dilation, first * stride // dilation) for first in range(step)
+  )
+  return split, step, stride // common

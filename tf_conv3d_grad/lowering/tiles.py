@@ -1,0 +1,96 @@
+"""Computing a result piece by piece along batch, depth and height, so that little is held at once."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tf_conv3d_grad import geometry, sizes
+from tf_conv3d_grad.lowering import shifts
+from tf_conv3d_grad.problem import Axis
+from tf_conv3d_grad.sizes import Size
+
+
+class Tiling(NamedTuple):
+  """One axis cut into equal pieces, each of which reads a window of the other tensor.
+
+  Attributes:
+    count: How many pieces.
+    axis: The problem on one piece, the same for all.
+    before: Cells to pad in front of what is read.
+    after: Cells to pad behind it; negative where cells at the end are never read.
+    first: Where in the padded tensor the first window begins.
+    step: How far apart the windows begin.
+    window: How long each is.
+  """
+
+  count: Size
+  axis: Axis
+  before: Size
+  after: Size
+  first: Size
+  step: int
+  window: Size
+
+
+def of_result(axis: Axis, tile: int | None) -> Tiling:
+  """Cuts the result of a transposed convolution; windows of `out_backprop` are read."""
+  if tile is not None:
+    tile = -(-tile // axis.stride) * axis.stride  # pieces alike: all begin on the same phase
+  if tile is None or tile >= axis.input:
+    return Tiling(1, axis, 0, 0, 0, 0, axis.output)
+  count = -(-axis.input // tile)
+  first = -((geometry.extent(axis.taps, axis.dilation) - 1 - axis.lead) // axis.stride)
+  length = max(0, (tile - 1 + axis.lead) // axis.stride - first + 1)
+  step = tile // axis.stride
+  before = max(0, -first)
+  after = max(0, first + (count - 1) * step + length - axis.output)
+  piece = Axis(tile, length, axis.taps, axis.stride, axis.dilation, axis.lead - first * axis.stride)
+  return Tiling(count, piece, before, after, first + before, step, length)
+
+
+def of_output(axis: Axis, tile: int | None) -> Tiling:
+  """Cuts the output of a convolution; windows of its input are read."""
+  if tile is None or (sizes.is_known(axis.output) and tile >= axis.output):
+    return Tiling(1, axis, 0, 0, 0, 0, axis.input)
+  count = -(-axis.output // tile)
+  length = (tile - 1) * axis.stride + geometry.extent(axis.taps, axis.dilation)
+  step = tile * axis.stride
+  after = sizes.maximum((count - 1) * step + length - axis.lead - axis.input, 0)
+  piece = Axis(length, tile, axis.taps, axis.stride, axis.dilation, 0)
+  return Tiling(count, piece, axis.lead, after, 0, step, length)
+
+
+def read(tensor: tf.Tensor, dimension: int, tiling: Tiling, index: Size) -> tf.Tensor:
+  """Returns the window that piece `index` reads; `tensor` has been padded for the tiling."""
+  if tiling.step == 0:
+    return tensor
+  return shifts.window(
+    tensor, dimension, tiling.first + sizes.cast(index) * tiling.step, tiling.window
+  )
+
+
+def pad(tensor: tf.Tensor, dimension: int, tiling: Tiling) -> tf.Tensor:
+  """Returns `tensor` padded so that every window lies within it."""
+  return shifts.pad(tensor, dimension, tiling.before, tiling.after)
+
+
+def map_pieces(compute: Callable, count: Size, dtype: tf.DType) -> tf.Tensor:
+  """Returns `[compute(0), compute(1), ...]` stacked, computed one after another."""
+  if sizes.is_known(count) and count == 1:
+    return compute(0)[tf.newaxis]
+  return tf.map_fn(
+    compute, tf.range(tf.cast(count, tf.int64)), fn_output_signature=dtype, parallel_iterations=1
+  )
+
+
+def sum_pieces(compute: Callable, count: Size, zero: tf.Tensor) -> tf.Tensor:
+  """Returns `compute(0) + compute(1) + ...`, computed one after another."""
+  if sizes.is_known(count) and count == 1:
+    return compute(0)
+  return tf.foldl(
+    lambda total, index: total + compute(index),
+    tf.range(tf.cast(count, tf.int64)),
+    initializer=zero,
+    parallel_iterations=1,
+  )

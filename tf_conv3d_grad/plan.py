@@ -1,0 +1,32 @@
+"""How a problem is to be computed: what the policy decides and the lowerings obey."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from tf_conv3d_grad.problem import NDHWC
+
+KERNEL = "kernel"
+OVERLAP_ADD = "overlap_add"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A lowering and its parameters; hashable, and part of the key of compiled functions.
+
+  Attributes:
+    lowering: The name of a file in `lowering/`.
+    compiled: Whether XLA compiles it, as a function of its own.
+    kernel_dtype: For the kernel, the dtype in which it takes the call.
+    kernel_format: For the kernel, the data format in which it takes the call.
+    gathered: For overlap-add, on which of depth, height and width the taps are gathered into the
+      matrix product's inner dimension; on the others they are scattered after it.
+    tile: For overlap-add, how many depth and height cells are computed at a time; None for all.
+  """
+
+  lowering: str
+  compiled: bool = False
+  kernel_dtype: tf.DType = tf.float32
+  kernel_format: str = NDHWC
+  gathered: tuple[bool, bool, bool] = (False, False, False)
+  tile: tuple[int | None, int | None] = (None, None)

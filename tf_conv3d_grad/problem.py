@@ -1,0 +1,127 @@
+"""What is to be computed: one validated call, free of the data format's order of dimensions."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_conv3d_grad import sizes
+from tf_conv3d_grad.sizes import Size
+
+NDHWC = "NDHWC"
+NCDHW = "NCDHW"
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+  """One spatial axis; output cell `o` reaches input cell `o * stride + q * dilation - lead`.
+
+  Attributes:
+    input: The length of the result, the convolution's input.
+    output: The length of `out_backprop`, the convolution's output.
+    taps: The length of the filter.
+    stride: At least 1.
+    dilation: At least 1.
+    lead: The padding in front, less any cells that were cut off there; may be negative.
+  """
+
+  input: Size
+  output: Size
+  taps: Size
+  stride: int
+  dilation: int
+  lead: Size
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """One validated call of the op; hashable, and a key for caches, where no size is a tensor.
+
+  Attributes:
+    dtype: The floating-point type of all three tensors.
+    data_format: "NDHWC" or "NCDHW".
+    padding: "SAME" or "VALID"; what follows from it is in the axes.
+    batch: The batch size.
+    axes: Depth, height and width.
+    in_channels: The channels of the result.
+    filter_in_channels: The filter's in channels, those of one group.
+    out_channels: The channels of `out_backprop`.
+  """
+
+  dtype: tf.DType
+  data_format: str
+  padding: str
+  batch: Size
+  axes: tuple[Axis, Axis, Axis]
+  in_channels: Size
+  filter_in_channels: Size
+  out_channels: Size
+
+  @property
+  def is_static(self) -> bool:
+    """Whether every size is a Python integer."""
+    return sizes.is_known(
+      self.batch,
+      self.in_channels,
+      self.filter_in_channels,
+      self.out_channels,
+      *(length for axis in self.axes for length in (axis.input, axis.output, axis.taps, axis.lead)),
+    )
+
+  @property
+  def groups(self) -> Size:
+    """How many groups the channels are split into."""
+    if isinstance(self.filter_in_channels, int) and self.filter_in_channels == 0:
+      return 1
+    return self.in_channels // self.filter_in_channels
+
+  @property
+  def taps(self) -> tuple[Size, Size, Size]:
+    """The three spatial lengths of the filter."""
+    return tuple(axis.taps for axis in self.axes)
+
+  @property
+  def strides(self) -> tuple[int, int, int]:
+    """The three strides."""
+    return tuple(axis.stride for axis in self.axes)
+
+  @property
+  def dilations(self) -> tuple[int, int, int]:
+    """The three dilations."""
+    return tuple(axis.dilation for axis in self.axes)
+
+  @property
+  def input_shape(self) -> list:
+    """The shape of the result in this data format."""
+    return self.in_format(self.batch, [axis.input for axis in self.axes], self.in_channels)
+
+  @property
+  def filter_shape(self) -> list:
+    """The shape of `filter`."""
+    return [*self.taps, self.filter_in_channels, self.out_channels]
+
+  @property
+  def out_backprop_shape(self) -> list:
+    """The shape of `out_backprop` in this data format."""
+    return self.in_format(self.batch, [axis.output for axis in self.axes], self.out_channels)
+
+  def in_format(self, batch: Any, spatial: Sequence, channels: Any) -> list:
+    """Returns the five values in this data format's order."""
+    if self.data_format == NDHWC:
+      return [batch, *spatial, channels]
+    return [batch, channels, *spatial]
+
+  def replace(self, **changes: Any) -> "Problem":
+    """Returns a copy with some fields changed."""
+    return dataclasses.replace(self, **changes)
+
+
+def channels_last(tensor: tf.Tensor, data_format: str) -> tf.Tensor:
+  """Returns `tensor` with its channels moved to the end, if they are not there."""
+  return tensor if data_format == NDHWC else tf.transpose(tensor, [0, 2, 3, 4, 1])
+
+
+def from_channels_last(tensor: tf.Tensor, data_format: str) -> tf.Tensor:
+  """Undoes `channels_last`."""
+  return tensor if data_format == NDHWC else tf.transpose(tensor, [0, 4, 1, 2, 3])

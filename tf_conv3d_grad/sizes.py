@@ -1,0 +1,44 @@
+"""Sizes that are Python integers wherever they are known, and scalar tensors only where not.
+
+Arithmetic on them is the same either way (`+ - * // %` and comparisons); this file has the few
+functions that are not. Under XLA a shape is a constant by the time of compilation, so the tensors
+disappear there.
+"""
+
+from typing import Union
+
+import numpy as np
+import tensorflow as tf
+
+Size = Union[int, tf.Tensor]
+
+
+def is_known(*sizes: Size | None) -> bool:
+  """Returns whether all of `sizes` are Python integers."""
+  return all(isinstance(size, int) for size in sizes)
+
+
+def maximum(a: Size, b: Size) -> Size:
+  """Returns the larger of two sizes."""
+  return max(a, b) if is_known(a, b) else tf.maximum(a, b)
+
+
+def shape_of(tensor: tf.Tensor) -> list[Size]:
+  """Returns the lengths of the dimensions of a tensor of known rank."""
+  static = tensor.shape.as_list()
+  if None not in static:
+    return static
+  dynamic = tf.shape(tensor, out_type=tf.int64)
+  return [dynamic[i] if length is None else length for i, length in enumerate(static)]
+
+
+def as_tensor(sizes: list[Size] | tuple[Size, ...]) -> tf.Tensor:
+  """Returns the sizes as one vector, a constant where all of them are known."""
+  if is_known(*sizes):
+    return tf.constant(np.asarray(sizes, np.int64))
+  return tf.stack([tf.cast(size, tf.int64) for size in sizes])
+
+
+def cast(size: Size) -> Size:
+  """Returns a size that can be combined with any other: an integer, or an int64 tensor."""
+  return size if is_known(size) else tf.cast(size, tf.int64)

@@ -1,0 +1,110 @@
+"""Everything taken from TensorFlow that is not its public interface, and what replaces each.
+
+No other file imports `tensorflow.python`. Where a private name is gone, the op still works, only
+slower, and one warning says so.
+"""
+
+import functools
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+# TensorFlow's own functions, taken when this package is first imported: with the op patched into
+# TensorFlow, the public names lead back here.
+conv3d_transpose = tf.nn.conv3d_transpose
+raw_backprop_input = tf.raw_ops.Conv3DBackpropInputV2
+raw_conv3d = tf.raw_ops.Conv3D
+raw_backprop_filter = tf.raw_ops.Conv3DBackpropFilterV2
+
+
+def _warn_missing(name: str, consequence: str) -> None:
+  warnings.warn(
+    f"tf_conv3d_grad: TensorFlow {tf.__version__} has no {name}; {consequence}", stacklevel=3
+  )
+
+
+try:
+  from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext as _graph_in_xla
+except ImportError:
+  _warn_missing(
+    "control_flow_util.GraphOrParentsInXlaContext",
+    "functions that are compiled as a whole keep TensorFlow's own, slower lowering",
+  )
+  _graph_in_xla = None
+
+try:
+  from tensorflow.python.eager.record import could_possibly_record as _could_possibly_record
+except ImportError:
+  _warn_missing(
+    "eager.record.could_possibly_record", "eager calls are prepared for a gradient even without one"
+  )
+  _could_possibly_record = None
+
+
+def in_xla_context() -> bool:
+  """Returns whether the function being traced will be compiled by XLA as a whole."""
+  if _graph_in_xla is None or tf.executing_eagerly():
+    return False
+  return _graph_in_xla(tf.compat.v1.get_default_graph())
+
+
+def is_recording() -> bool:
+  """Returns whether a `GradientTape` or `ForwardAccumulator` may be watching eager calls."""
+  return _could_possibly_record is None or _could_possibly_record()
+
+
+@functools.lru_cache(maxsize=None)
+def onednn_enabled() -> bool:
+  """Returns whether TensorFlow's CPU kernels are oneDNN's.
+
+  It depends on build, processor and environment (`TF_ENABLE_ONEDNN_OPTS`), so it is asked of the
+  kernel: only oneDNN's takes dilations. The call is valid, so a kernel that does not take it raises.
+  """
+  with tf.init_scope(), tf.device("/CPU:0"):
+    try:
+      raw_backprop_input(
+        input_sizes=[1, 3, 1, 1, 1],
+        filter=np.ones([2, 1, 1, 1, 1], np.float32),
+        out_backprop=np.ones([1, 3, 1, 1, 1], np.float32),
+        strides=[1, 1, 1, 1, 1],
+        padding="SAME",
+        dilations=[1, 2, 1, 1, 1],
+      )
+    except tf.errors.OpError:
+      return False
+  return True
+
+
+@functools.lru_cache(maxsize=None)
+def has_gpu() -> bool:
+  """Returns whether this process can place operations on a GPU."""
+  return bool(tf.config.list_logical_devices("GPU"))
+
+
+def device_type(*tensors: Any) -> str:
+  """Returns "GPU" or "CPU": where an operation on `tensors` lands, as far as can be told.
+
+  Eager tensors know their device; while tracing, the innermost device scope says, and without one
+  TensorFlow places on a GPU whatever a GPU can do.
+  """
+  if not has_gpu():
+    return "CPU"
+  scope = tf.constant(0).device if tf.executing_eagerly() else _scope_device()
+  for device in (scope, *(getattr(tensor, "device", "") for tensor in tensors)):
+    for kind in ("GPU", "CPU"):
+      if device and f"{kind}:" in device.upper():
+        return kind
+  return "GPU"
+
+
+def _scope_device() -> str:
+  """Returns the device that an operation created here in the graph would ask for."""
+  return tf.no_op().device or ""
+
+
+def environment(name: str, default: str) -> str:
+  """Returns an environment variable, stripped, in lower case."""
+  return os.environ.get(name, default).strip().lower()

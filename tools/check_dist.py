@@ -1,0 +1,72 @@
+"""Installs the built sdist and wheel, each in a folder of its own, and calls the op from there.
+
+  python tools/check_dist.py dist
+
+Run it with an interpreter that has TensorFlow. Checks too that without TensorFlow the import
+says what to install.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+_CALL_THE_OP = """
+import inspect, os, pathlib
+import numpy as np
+import tensorflow as tf
+import tf_conv3d_grad
+folder = pathlib.Path(tf_conv3d_grad.__file__).parent
+assert folder.parent.samefile(os.environ["PYTHONPATH"]), f"imported from {folder}"
+assert (folder / "py.typed").exists(), "py.typed is missing"
+assert tf_conv3d_grad.__version__ in os.environ["ARCHIVE"], tf_conv3d_grad.__version__
+result = tf_conv3d_grad.Conv3DBackpropInputV2(
+  input_sizes=[1, 3, 3, 3, 1], filter=np.ones([2, 2, 2, 1, 1], np.float32),
+  out_backprop=np.ones([1, 2, 2, 2, 1], np.float32), strides=[1] * 5, padding="VALID")
+assert float(result[0, 1, 1, 1, 0]) == 8.0, result
+"""
+
+_IMPORT_WITHOUT_TENSORFLOW = """
+import sys
+sys.modules["tensorflow"] = None
+try:
+  import tf_conv3d_grad
+except ImportError as error:
+  assert "pip install" in str(error), error
+else:
+  raise AssertionError("tf_conv3d_grad was imported without TensorFlow")
+"""
+
+
+def main(arguments: list[str]) -> int:
+  """Checks every archive in the folder named by the only argument."""
+  if len(arguments) != 1:
+    print(__doc__, file=sys.stderr)
+    return 2
+  folder = pathlib.Path(arguments[0])
+  archives = sorted([*folder.glob("*.whl"), *folder.glob("*.tar.gz")])
+  kinds = [archive.suffix for archive in archives]
+  if sorted(kinds) != [".gz", ".whl"]:
+    print(f"check_dist: one sdist and one wheel are needed in {folder}, there are: {archives}")
+    return 1
+  for archive in archives:
+    _check(archive.resolve())
+    print(f"{archive.name}: installs, and the op works")
+  return 0
+
+
+def _check(archive: pathlib.Path) -> None:
+  with tempfile.TemporaryDirectory() as target:
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target]
+    subprocess.run([*install, str(archive)], check=True)
+    # From that folder and nowhere else: an editable install of this interpreter stands behind.
+    environment = dict(os.environ, PYTHONPATH=target, ARCHIVE=archive.name)
+    for program in (_CALL_THE_OP, _IMPORT_WITHOUT_TENSORFLOW):
+      subprocess.run([sys.executable, "-c", program], check=True, cwd=target, env=environment)
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv[1:]))
