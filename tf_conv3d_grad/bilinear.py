@@ -12,11 +12,11 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tf_conv3d_grad import compiled, policy, sizes, tf_compat
-from tf_conv3d_grad.lowering import kernel, overlap_add
-from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, Plan
+from tf_conv3d_grad.lowering import kernel, overlap_add, tap_loop
+from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP
 from tf_conv3d_grad.problem import Problem
 
-_LOWERINGS = {KERNEL: kernel, OVERLAP_ADD: overlap_add}
+_LOWERINGS = {KERNEL: kernel, OVERLAP_ADD: overlap_add, TAP_LOOP: tap_loop}
 
 
 def backprop_input(problem: Problem, filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
@@ -89,7 +89,13 @@ def _computed(name: str, problem: Problem, shape: list, operands: tuple) -> tf.T
     return tf.zeros(sizes.as_tensor(shape), problem.dtype)
   plan = policy.choose(problem, policy.Environment.here(*operands))
   compute = functools.partial(getattr(_LOWERINGS[plan.lowering], name), problem, plan)
-  if not plan.compiled:
+  if plan.lowering == KERNEL and plan.device == "CPU" and not sizes.is_known(problem.groups):
+    # The CPU's kernel refuses groups, and only the run will tell.
+    otherwise = functools.partial(getattr(tap_loop, name), problem, plan)
+    result = tf.cond(
+      tf.equal(problem.groups, 1), lambda: compute(*operands), lambda: otherwise(*operands)
+    )
+  elif not plan.compiled:
     result = compute(*operands)
   elif problem.is_static:
     result = compiled.call((name, problem, plan), compute, *operands)

@@ -8,6 +8,7 @@ from tf_conv3d_grad.problem import NDHWC
 
 KERNEL = "kernel"
 OVERLAP_ADD = "overlap_add"
+TAP_LOOP = "tap_loop"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Plan:
 
   Attributes:
     lowering: The name of a file in `lowering/`.
+    device: Where it runs, "CPU" or "GPU".
     compiled: Whether XLA compiles it, as a function of its own.
     kernel_dtype: For the kernel, the dtype in which it takes the call.
     kernel_format: For the kernel, the data format in which it takes the call.
@@ -25,6 +27,7 @@ class Plan:
   """
 
   lowering: str
+  device: str = "CPU"
   compiled: bool = False
   kernel_dtype: tf.DType = tf.float32
   kernel_format: str = NDHWC

@@ -6,7 +6,7 @@ import math
 import tensorflow as tf
 
 from tf_conv3d_grad import mode, sizes, tf_compat
-from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, Plan
+from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP, Plan
 from tf_conv3d_grad.problem import NDHWC, Problem
 
 # Columns that overlap-add holds at a time.
@@ -43,19 +43,17 @@ class Environment:
 def choose(problem: Problem, environment: Environment) -> Plan:
   """Returns how to compute `problem`, and equally its derivatives."""
   kernel = _kernel_plan(problem, environment)
-  if environment.device == "GPU":
+  if environment.device == "GPU":  # cuDNN takes every case
     return dataclasses.replace(kernel, compiled=environment.mode is not False)
-  if not _overlap_add_can(problem):
-    return dataclasses.replace(kernel, compiled=not (environment.in_xla or _kernel_can(problem, kernel, environment)))
-  overlap_add = _overlap_add_plan(problem)
+  own = _overlap_add_plan(problem) if _overlap_add_can(problem) else Plan(TAP_LOOP)
   if environment.in_xla:
-    return overlap_add
+    return own
   if environment.mode is True:
-    return dataclasses.replace(overlap_add, compiled=True)
+    return dataclasses.replace(own, compiled=True)
   if _kernel_can(problem, kernel, environment):
     return kernel
   large = problem.is_static and flops(problem) > _COMPILE_FLOPS
-  return dataclasses.replace(overlap_add, compiled=environment.mode == "auto" and large)
+  return dataclasses.replace(own, compiled=environment.mode == "auto" and large)
 
 
 def flops(problem: Problem) -> int:
@@ -66,7 +64,9 @@ def flops(problem: Problem) -> int:
 
 def _kernel_plan(problem: Problem, environment: Environment) -> Plan:
   if environment.device == "GPU":
-    return Plan(KERNEL, kernel_dtype=problem.dtype, kernel_format=problem.data_format)
+    return Plan(
+      KERNEL, device="GPU", kernel_dtype=problem.dtype, kernel_format=problem.data_format
+    )
   # Eigen's kernels add halves up in their own precision, and oneDNN has none for float16.
   dtype = problem.dtype
   if dtype == tf.float16 or (dtype == tf.bfloat16 and not environment.onednn):
@@ -78,8 +78,8 @@ def _kernel_plan(problem: Problem, environment: Environment) -> Plan:
 
 
 def _kernel_can(problem: Problem, plan: Plan, environment: Environment) -> bool:
-  """Returns whether TensorFlow's CPU kernel takes the call."""
-  if not (isinstance(problem.groups, int) and problem.groups == 1):
+  """Returns whether TensorFlow's CPU kernel takes the call, if that turns out to have one group."""
+  if sizes.is_known(problem.groups) and problem.groups != 1:
     return False
   native = environment.onednn and plan.kernel_dtype in (tf.float32, tf.bfloat16)
   return native or problem.dilations == (1, 1, 1)

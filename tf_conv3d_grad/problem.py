@@ -72,9 +72,8 @@ class Problem:
   @property
   def groups(self) -> Size:
     """How many groups the channels are split into."""
-    if isinstance(self.filter_in_channels, int) and self.filter_in_channels == 0:
-      return 1
-    return self.in_channels // self.filter_in_channels
+    # A result of no channels is one group, whatever the filter.
+    return sizes.maximum(self.in_channels // sizes.maximum(self.filter_in_channels, 1), 1)
 
   @property
   def taps(self) -> tuple[Size, Size, Size]:

@@ -1,0 +1,167 @@
+"""The op and its two derivatives as a loop over the taps, for sizes that nobody knows yet.
+
+Every number of taps, channels or groups may be a tensor, any size may be zero, and the graph is as
+small for a filter of 31x31x31 as for one of a single tap. One matrix product a tap; where the axes
+are shifted, indices computed at run time say which cell goes where. Slower than the lowerings that
+unroll what they know.
+"""
+
+import tensorflow as tf
+
+from tf_conv3d_grad import sizes
+from tf_conv3d_grad.lowering.overlap_add import accumulation_dtype
+from tf_conv3d_grad.plan import Plan
+from tf_conv3d_grad.problem import Axis, Problem, channels_last, from_channels_last
+
+
+def backprop_input(
+  problem: Problem,
+  plan: Plan,
+  filter: tf.Tensor,  # noqa: A002
+  out_backprop: tf.Tensor,
+) -> tf.Tensor:
+  """Returns the gradient of the convolution in its input."""
+  del plan
+  rows = _rows(problem, out_backprop)  # [g, M, out]
+  weights = _weights(problem, filter)  # [taps, g, in, out]
+
+  def add_tap(index, total):
+    part = tf.matmul(rows, weights[index], transpose_b=True)  # [g, M, in]
+    part = _cells(part, problem.batch, [axis.output for axis in problem.axes])
+    for dimension, axis, tap in _tap(problem, index):
+      cells = tf.range(sizes.cast(axis.input), dtype=tf.int64) + axis.lead - tap * axis.dilation
+      part = _taken(part, dimension, cells // axis.stride, axis.output, tf.equal(cells % axis.stride, 0))
+    return index + 1, total + part
+
+  total = _loop(problem, add_tap, tf.zeros(_input_shape(problem), rows.dtype))
+  return from_channels_last(tf.cast(total, problem.dtype), problem.data_format)
+
+
+def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
+  """Returns the convolution itself, the op's derivative in `out_backprop`."""
+  del plan
+  input = _accumulated(problem, input)  # noqa: A001
+  weights = _weights(problem, filter)
+  lengths = [axis.output for axis in problem.axes]
+
+  def add_tap(index, total):
+    part = tf.matmul(_seen(problem, input, index), weights[index])  # [g, M, out]
+    return index + 1, total + _cells(part, problem.batch, lengths)
+
+  shape = sizes.as_tensor([problem.batch, *lengths, problem.out_channels])
+  total = _loop(problem, add_tap, tf.zeros(shape, input.dtype))
+  return from_channels_last(tf.cast(total, problem.dtype), problem.data_format)
+
+
+def backprop_filter(
+  problem: Problem,
+  plan: Plan,
+  input: tf.Tensor,  # noqa: A002
+  out_backprop: tf.Tensor,
+) -> tf.Tensor:
+  """Returns the gradient of the convolution in its filter, the op's derivative in `filter`."""
+  del plan
+  input = _accumulated(problem, input)  # noqa: A001
+  rows = _rows(problem, out_backprop)
+
+  def of_tap(index):
+    return tf.matmul(_seen(problem, input, index), rows, transpose_a=True)  # [g, in, out]
+
+  by_tap = tf.map_fn(
+    of_tap,
+    tf.range(_count(problem)),
+    fn_output_signature=tf.TensorSpec([None, None, None], input.dtype),
+    parallel_iterations=1,
+  )
+  result = tf.reshape(
+    tf.transpose(by_tap, [0, 2, 1, 3]), sizes.as_tensor(problem.filter_shape)
+  )
+  return tf.cast(result, problem.dtype)
+
+
+def _accumulated(problem: Problem, tensor: tf.Tensor) -> tf.Tensor:
+  return tf.cast(channels_last(tensor, problem.data_format), accumulation_dtype(problem.dtype))
+
+
+def _input_shape(problem: Problem) -> tf.Tensor:
+  lengths = [axis.input for axis in problem.axes]
+  return sizes.as_tensor([problem.batch, *lengths, problem.in_channels])
+
+
+def _rows(problem: Problem, out_backprop: tf.Tensor) -> tf.Tensor:
+  """Returns `out_backprop` as `[g, M, out_channels of a group]`."""
+  return _by_group(problem, _accumulated(problem, out_backprop), problem.out_channels)
+
+
+def _by_group(problem: Problem, tensor: tf.Tensor, channels: sizes.Size) -> tf.Tensor:
+  """Returns a channels-last tensor as `[g, cells, channels of a group]`."""
+  batch, *lengths, _ = sizes.shape_of(tensor)
+  cells = batch * lengths[0] * lengths[1] * lengths[2]
+  groups = problem.groups
+  split = tf.reshape(tensor, sizes.as_tensor([cells, groups, channels // groups]))
+  return tf.transpose(split, [1, 0, 2])
+
+
+def _weights(problem: Problem, filter: tf.Tensor) -> tf.Tensor:  # noqa: A002
+  """Returns the filter as `[taps, g, in, out]`."""
+  groups = problem.groups
+  inner, out = problem.filter_in_channels, problem.out_channels // groups
+  split = tf.reshape(
+    tf.cast(filter, accumulation_dtype(problem.dtype)),
+    sizes.as_tensor([_count(problem), inner, groups, out]),
+  )
+  return tf.transpose(split, [0, 2, 1, 3])
+
+
+def _cells(part: tf.Tensor, batch: sizes.Size, lengths: list) -> tf.Tensor:
+  """Returns `[g, cells, channels of a group]` channels last."""
+  groups, _, channels = sizes.shape_of(part)
+  return tf.reshape(
+    tf.transpose(part, [1, 0, 2]), sizes.as_tensor([batch, *lengths, groups * channels])
+  )
+
+
+def _seen(problem: Problem, input: tf.Tensor, index: tf.Tensor) -> tf.Tensor:  # noqa: A002
+  """Returns what the output cells see of the input through one tap, `[g, M, in]`."""
+  for dimension, axis, tap in _tap(problem, index):
+    cells = tf.range(sizes.cast(axis.output), dtype=tf.int64) * axis.stride
+    cells = cells + tap * axis.dilation - axis.lead
+    input = _taken(input, dimension, cells, axis.input, True)  # noqa: A001
+  return _by_group(problem, input, problem.in_channels)
+
+
+def _taken(
+  tensor: tf.Tensor, dimension: int, cells: tf.Tensor, length: sizes.Size, exists: tf.Tensor | bool
+) -> tf.Tensor:
+  """Returns `tensor` at `cells` along a dimension of `length` cells, zero where there is none."""
+  exists = tf.logical_and(exists, tf.logical_and(cells >= 0, cells < length))
+  # One cell of zeros behind, for all that do not exist; a product would make infinities NaNs.
+  padded = tf.pad(tensor, [[0, int(d == dimension)] for d in range(5)])
+  return tf.gather(padded, tf.where(exists, cells, tf.cast(length, tf.int64)), axis=dimension)
+
+
+def _tap(problem: Problem, index: tf.Tensor) -> list[tuple[int, Axis, tf.Tensor]]:
+  """Returns, for each spatial dimension, the axis and which of its taps tap `index` has."""
+  depth, height, width = problem.axes
+  return [
+    (1, depth, index // sizes.cast(height.taps * width.taps)),
+    (2, height, index // sizes.cast(width.taps) % height.taps),
+    (3, width, index % sizes.cast(width.taps)),
+  ]
+
+
+def _count(problem: Problem) -> tf.Tensor:
+  """Returns the number of taps."""
+  return tf.cast(problem.taps[0] * problem.taps[1] * problem.taps[2], tf.int64)
+
+
+def _loop(problem: Problem, add_tap, zeros: tf.Tensor) -> tf.Tensor:
+  count = _count(problem)
+  _, total = tf.while_loop(
+    lambda index, _: index < count,
+    add_tap,
+    (tf.constant(0, tf.int64), zeros),
+    shape_invariants=(tf.TensorShape([]), tf.TensorShape([None] * 5)),
+    parallel_iterations=1,
+  )
+  return total
