@@ -12,11 +12,27 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tf_conv3d_grad import compiled, policy, sizes, tf_compat
-from tf_conv3d_grad.lowering import kernel, overlap_add, tap_loop
+from tf_conv3d_grad.lowering import im2col, kernel, overlap_add, tap_loop
 from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP
 from tf_conv3d_grad.problem import Problem
 
-_LOWERINGS = {KERNEL: kernel, OVERLAP_ADD: overlap_add, TAP_LOOP: tap_loop}
+_LOWERINGS = {
+  KERNEL: {
+    "backprop_input": kernel.backprop_input,
+    "conv3d": kernel.conv3d,
+    "backprop_filter": kernel.backprop_filter,
+  },
+  OVERLAP_ADD: {
+    "backprop_input": overlap_add.backprop_input,
+    "conv3d": im2col.conv3d,
+    "backprop_filter": im2col.backprop_filter,
+  },
+  TAP_LOOP: {
+    "backprop_input": tap_loop.backprop_input,
+    "conv3d": tap_loop.conv3d,
+    "backprop_filter": tap_loop.backprop_filter,
+  },
+}
 
 
 def backprop_input(problem: Problem, filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
@@ -88,10 +104,10 @@ def _computed(name: str, problem: Problem, shape: list, operands: tuple) -> tf.T
   if any(isinstance(size, int) and size == 0 for size in _sizes(problem)):
     return tf.zeros(sizes.as_tensor(shape), problem.dtype)
   plan = policy.choose(problem, policy.Environment.here(*operands))
-  compute = functools.partial(getattr(_LOWERINGS[plan.lowering], name), problem, plan)
+  compute = functools.partial(_LOWERINGS[plan.lowering][name], problem, plan)
   if plan.lowering == KERNEL and plan.device == "CPU" and not sizes.is_known(problem.groups):
     # The CPU's kernel refuses groups, and only the run will tell.
-    otherwise = functools.partial(getattr(tap_loop, name), problem, plan)
+    otherwise = functools.partial(_LOWERINGS[TAP_LOOP][name], problem, plan)
     result = tf.cond(
       tf.equal(problem.groups, 1), lambda: compute(*operands), lambda: otherwise(*operands)
     )

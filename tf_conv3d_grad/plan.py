@@ -23,6 +23,9 @@ class Plan:
     kernel_format: For the kernel, the data format in which it takes the call.
     gathered: For overlap-add, on which of depth, height and width the taps are gathered into the
       matrix product's inner dimension; on the others they are scattered after it.
+    rows_first: For overlap-add, whether the rows of the product, cells of `out_backprop`, are held
+      channels first.
+    columns_first: For overlap-add, the same of its columns, which become the result.
     tile: For overlap-add, how many depth and height cells are computed at a time; None for all.
   """
 
@@ -32,4 +35,6 @@ class Plan:
   kernel_dtype: tf.DType = tf.float32
   kernel_format: str = NDHWC
   gathered: tuple[bool, bool, bool] = (False, False, False)
+  rows_first: bool = False
+  columns_first: bool = False
   tile: tuple[int | None, int | None] = (None, None)

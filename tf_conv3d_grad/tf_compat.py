@@ -6,7 +6,9 @@ slower, and one warning says so.
 
 import functools
 import os
+import threading
 import warnings
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import tensorflow as tf
 
 # TensorFlow's own functions, taken when this package is first imported: with the op patched into
 # TensorFlow, the public names lead back here.
-conv3d_transpose = tf.nn.conv3d_transpose
+_conv3d_transpose = tf.nn.conv3d_transpose
 raw_backprop_input = tf.raw_ops.Conv3DBackpropInputV2
 raw_conv3d = tf.raw_ops.Conv3D
 raw_backprop_filter = tf.raw_ops.Conv3DBackpropFilterV2
@@ -42,6 +44,80 @@ except ImportError:
     "eager.record.could_possibly_record", "eager calls are prepared for a gradient even without one"
   )
   _could_possibly_record = None
+
+
+try:
+  from tensorflow.python.ops import gen_nn_ops as _gen_nn_ops
+  from tensorflow.python.ops import nn as _nn
+  from tensorflow.python.ops import nn_ops as _nn_ops
+
+  _gen_nn_ops.conv3d_backprop_input_v2  # noqa: B018 - is it there?
+except (ImportError, AttributeError):
+  _warn_missing(
+    "gen_nn_ops.conv3d_backprop_input_v2",
+    "patch_tensorflow() leaves tf.nn.conv3d_transpose and tf.nn.conv_transpose as they are",
+  )
+  _op_modules = []
+else:
+  _op_modules = [_gen_nn_ops, _nn_ops, _nn]
+
+try:
+  from tensorflow.python.framework.ops import gradient_registry as _gradient_registry
+
+  _gradients = _gradient_registry._registry
+  _gradients["Conv3D"]["type"]  # noqa: B018 - is it there?
+except (ImportError, AttributeError, KeyError, TypeError):
+  _warn_missing(
+    "framework.ops.gradient_registry",
+    "patch_tensorflow() leaves the gradients of tf.nn.conv3d as they are",
+  )
+  _gradients = {}
+
+try:
+  from tensorflow.python.eager.forwardprop import _jvp_function_cache
+
+  _clear_jvp_functions = _jvp_function_cache.clear
+except (ImportError, AttributeError):
+  _warn_missing(
+    "forwardprop._jvp_function_cache",
+    "forward-mode derivatives that were taken before patch_tensorflow() do not change with it",
+  )
+  _clear_jvp_functions = None
+
+_calling = threading.local()
+
+
+def conv3d_transpose(**arguments: Any) -> tf.Tensor:
+  """Calls TensorFlow's own `tf.nn.conv3d_transpose`, with the op patched in its place or not."""
+  before = calling_tensorflow()
+  _calling.tensorflow = True
+  try:
+    return _conv3d_transpose(**arguments)
+  finally:
+    _calling.tensorflow = before
+
+
+def calling_tensorflow() -> bool:
+  """Returns whether this thread is in a call that is meant for TensorFlow's own function."""
+  return getattr(_calling, "tensorflow", False)
+
+
+def op_attributes() -> list[tuple[ModuleType, str]]:
+  """Returns where TensorFlow keeps the op's Python functions: modules and names in them."""
+  modules = [tf.raw_ops, tf.compat.v1.raw_ops, tf.compat.v2.raw_ops, *_op_modules]
+  names = ("Conv3DBackpropInputV2", "conv3d_backprop_input_v2")
+  return [(module, name) for module in modules for name in names if hasattr(module, name)]
+
+
+def gradient_registry() -> dict[str, dict]:
+  """Returns TensorFlow's gradients: by operation type, the function under "type"."""
+  return _gradients
+
+
+def forget_forward_mode() -> None:
+  """Makes TensorFlow derive forward-mode derivatives of operations anew from their gradients."""
+  if _clear_jvp_functions is not None:
+    _clear_jvp_functions()
 
 
 def in_xla_context() -> bool:

@@ -1,27 +1,40 @@
-"""The op and its two derivatives as matrix products and shifts along one axis at a time.
+"""The op as matrix products and shifted sums.
 
 A transposed convolution is a pointwise one followed by overlap-add: one matrix product gives every
-tap's contribution (the columns), and additions along each axis put them in place. Stride, dilation
-and padding live in those alone, so nothing is ever multiplied by an inserted zero (Anderson et al.
-2017, "Low-memory GEMM-based convolution algorithms for deep neural networks"). On an axis that the
-plan gathers, the shifts come first instead: the neighbours of each cell go into the product's inner
-dimension, one product a phase of the stride.
+tap's contribution (the columns), and sums of shifted columns put them in place. Stride, dilation
+and padding live in those shifts alone, so nothing is ever multiplied by an inserted zero (Anderson et
+al. 2017, "Low-memory GEMM-based convolution algorithms for deep neural networks"). Each axis is
+
+- scattered: overlap-added after the product, as above;
+- gathered: shifted before it, the neighbours of each cell going into the product's inner dimension,
+  one product a phase of the stride (Shi et al. 2016); or
+- shuffled, where the filter is no longer than the stride: nothing overlaps, and the columns are only
+  put in another order.
 
 Works for every dtype, format, dilation and group count, compiled or not. The numbers of taps, of
 channels and of groups must be known, and `lead` on every axis.
 """
 
+from __future__ import annotations
+
+import dataclasses
+import itertools
 import math
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from tf_conv3d_grad import geometry, sizes
-from tf_conv3d_grad.lowering import shifts, tiles
+from tf_conv3d_grad.lowering import layout, shifts, tiles
 from tf_conv3d_grad.plan import Plan
-from tf_conv3d_grad.problem import Problem, channels_last, from_channels_last
+from tf_conv3d_grad.problem import NDHWC, Axis, Problem
+from tf_conv3d_grad.sizes import Size
 
-# Channels last: batch, depth, height, width, channels.
-_SPATIAL = (1, 2, 3)
+# Sums of more shifted columns than this are taken one axis at a time: their loop would hold that many
+# addresses, and XLA takes long to compile it.
+_MAX_TERMS = 32
+# Phases of one axis up to which each is taken on its own.
+_MAX_PHASES = 4
 
 
 def backprop_input(
@@ -33,97 +46,27 @@ def backprop_input(
   """Returns the gradient of the convolution in its input."""
   dtype = accumulation_dtype(problem.dtype)
   filter = tf.cast(filter, dtype)  # noqa: A001
-  out_backprop = tf.cast(channels_last(out_backprop, problem.data_format), dtype)
+  rows = layout.to_layout(tf.cast(out_backprop, dtype), problem.data_format, plan.rows_first)
 
-  depth, height = (
-    tiles.of_result(axis, tile) for axis, tile in zip(problem.axes[:2], plan.tile)
-  )
+  depth, height = (tiles.of_result(axis, tile) for axis, tile in zip(problem.axes, plan.tile))
   piece = problem.replace(axes=(depth.axis, height.axis, problem.axes[2]))
-  if depth.count == height.count == 1:
-    result = _backprop_input_piece(piece, plan, filter, out_backprop)
-  else:
-    padded = tiles.pad(tiles.pad(out_backprop, 1, depth), 2, height)
-    piece = piece.replace(batch=1)
+  if depth.pieces == height.pieces == 1:
+    return _piece(piece, plan, filter, rows)
 
-    def compute(index):
-      sample, place = index // (depth.count * height.count), index % (depth.count * height.count)
-      window = shifts.window(padded, 0, sample, 1)
-      window = tiles.read(window, 1, depth, place // height.count)
-      window = tiles.read(window, 2, height, place % height.count)
-      return tf.cast(_backprop_input_piece(piece, plan, filter, window), problem.dtype)
+  piece = piece.replace(batch=1)
+  dimensions = [layout.spatial_dimension(a, plan.rows_first) for a in (0, 1)]
+  for dimension, tiling in zip(dimensions, (depth, height)):
+    rows = tiles.pad(rows, dimension, tiling)
 
-    count = problem.batch * depth.count * height.count
-    result = tiles.map_pieces(compute, count, problem.dtype)
-    result = _joined(result, problem, depth, height, problem.axes[2].input, problem.in_channels)
-    result = shifts.window(result, 1, 0, problem.axes[0].input)
-    result = shifts.window(result, 2, 0, problem.axes[1].input)
-  return from_channels_last(tf.cast(result, problem.dtype), problem.data_format)
+  def compute(index: tf.Tensor) -> tf.Tensor:
+    sample, tile = index // (depth.pieces * height.pieces), index % (depth.pieces * height.pieces)
+    window = shifts.window(rows, layout.batch_dimension(plan.rows_first), sample, 1)
+    window = tiles.read(window, dimensions[0], depth, tile // height.pieces)
+    window = tiles.read(window, dimensions[1], height, tile % height.pieces)
+    return _piece(piece, plan, filter, window)
 
-
-def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
-  """Returns the convolution itself, the op's derivative in `out_backprop`."""
-  dtype = accumulation_dtype(problem.dtype)
-  input = tf.cast(channels_last(input, problem.data_format), dtype)  # noqa: A001
-  groups = problem.groups
-  weights = _split_groups(tf.cast(filter, dtype), groups)  # [taps, in, g, out]
-  inner = math.prod(problem.taps) * problem.filter_in_channels
-  weights = tf.reshape(
-    tf.transpose(weights, [2, 0, 1, 3]), [groups, inner, problem.out_channels // groups]
-  )
-  depth, piece = _output_tiles(problem, plan)
-  padded = tiles.pad(input, 1, depth)
-
-  def compute(index):
-    window = padded if depth.count == 1 else shifts.window(padded, 0, index // depth.count, 1)
-    columns = _columns(piece, tiles.read(window, 1, depth, index % depth.count))
-    product = tf.transpose(tf.matmul(columns, weights), [1, 0, 2])  # [M, g, out]
-    shape = [piece.batch, *(axis.output for axis in piece.axes), problem.out_channels]
-    return tf.cast(tf.reshape(product, sizes.as_tensor(shape)), problem.dtype)
-
-  if depth.count == 1:
-    result = compute(0)
-  else:
-    result = tiles.map_pieces(compute, problem.batch * depth.count, problem.dtype)
-    shape = [problem.batch, -1, *(a.output for a in problem.axes[1:]), problem.out_channels]
-    result = tf.reshape(result, sizes.as_tensor(shape))
-    result = shifts.window(result, 1, 0, problem.axes[0].output)
-  return from_channels_last(result, problem.data_format)
-
-
-def backprop_filter(
-  problem: Problem,
-  plan: Plan,
-  input: tf.Tensor,  # noqa: A002
-  out_backprop: tf.Tensor,
-) -> tf.Tensor:
-  """Returns the gradient of the convolution in its filter, the op's derivative in `filter`."""
-  dtype = accumulation_dtype(problem.dtype)
-  groups, out = problem.groups, problem.out_channels // problem.groups
-  input, out_backprop = (  # noqa: A001
-    tf.cast(channels_last(tensor, problem.data_format), dtype) for tensor in (input, out_backprop)
-  )
-  depth, piece = _output_tiles(problem, plan)
-  padded = tiles.pad(input, 1, depth)
-  missing = depth.count * depth.axis.output - problem.axes[0].output
-  out_backprop = shifts.pad(out_backprop, 1, 0, 0 if depth.count == 1 else missing)
-
-  def compute(index):
-    window, gradient = padded, out_backprop
-    if not (sizes.is_known(depth.count) and depth.count == 1):
-      window = shifts.window(padded, 0, index // depth.count, 1)
-      gradient = shifts.window(out_backprop, 0, index // depth.count, 1)
-      first = sizes.cast(index % depth.count) * depth.axis.output
-      gradient = shifts.window(gradient, 1, first, depth.axis.output)
-    columns = _columns(piece, tiles.read(window, 1, depth, index % depth.count))
-    gradient = tf.transpose(tf.reshape(gradient, [-1, groups, out]), [1, 0, 2])
-    return tf.matmul(columns, gradient, transpose_a=True)
-
-  shape = [groups, math.prod(problem.taps) * problem.filter_in_channels, out]
-  count = 1 if depth.count == 1 else problem.batch * depth.count
-  total = tiles.sum_pieces(compute, count, tf.zeros(shape, dtype))
-  total = tf.reshape(total, [groups, *problem.taps, problem.filter_in_channels, out])
-  total = tf.transpose(total, [1, 2, 3, 4, 0, 5])
-  return tf.cast(tf.reshape(total, problem.filter_shape), problem.dtype)
+  count = problem.batch * depth.pieces * height.pieces
+  return _joined(tiles.map_pieces(compute, count, problem.dtype), problem, depth, height)
 
 
 def accumulation_dtype(dtype: tf.DType) -> tf.DType:
@@ -131,139 +74,329 @@ def accumulation_dtype(dtype: tf.DType) -> tf.DType:
   return tf.float64 if dtype == tf.float64 else tf.float32
 
 
-def _backprop_input_piece(
-  problem: Problem,
-  plan: Plan,
-  filter: tf.Tensor,  # noqa: A002
-  out_backprop: tf.Tensor,
+class _Line(NamedTuple):
+  """One axis of a piece, ready to be shifted.
+
+  Attributes:
+    axis: The axis.
+    phases: The phases of the result that any tap reaches.
+    length: The cells of each phase.
+    reach: The largest shift: so many cells must stand in front of the rows.
+    span: How many cells the rows must have, for every shift to be a plain window.
+  """
+
+  axis: Axis
+  phases: tuple[geometry.Phase, ...]
+  length: Size
+  reach: int
+  span: Size
+
+  @classmethod
+  def of(cls, axis: Axis) -> _Line:
+    phases = geometry.phases(axis.taps, axis.stride, axis.dilation, axis.lead)
+    by_size = sorted(shift for phase in phases for shift in phase.shifts)
+    length = -(-axis.input // axis.stride)
+    return cls(axis, phases, length, by_size[-1], length + by_size[-1] - by_size[0])
+
+
+def _piece(problem: Problem, plan: Plan, filter: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:  # noqa: A002
+  """Returns the result on one tile, in the problem's data format and dtype."""
+  axes, filter = _without_idle_taps(problem.axes, filter)  # noqa: A001
+  axes, filter = _with_whole_strides(axes, filter)  # noqa: A001
+  problem = problem.replace(axes=axes)
+  shuffled = [a for a in range(3) if _is_shuffled(axes[a])]
+  gathered = [a for a in range(3) if plan.gathered[a] and a not in shuffled]
+  scattered = [a for a in range(3) if a not in shuffled and a not in gathered]
+  # Pad once: XLA's loops over windows of one tensor vectorize, those over padded tensors do not.
+  lines = {a: _Line.of(axes[a]) for a in (*gathered, *scattered)}
+  for a, line in lines.items():
+    dimension = layout.spatial_dimension(a, plan.rows_first)
+    rows = shifts.refit(rows, dimension, line.reach, line.span)
+
+  weights = tf.transpose(filter, [*gathered, *scattered, *shuffled, 3, 4])
+  results = {}
+  for phases in itertools.product(*(lines[a].phases for a in gathered)):
+    neighbours = [rows]
+    for a, phase in zip(gathered, phases):
+      dimension = layout.spatial_dimension(a, plan.rows_first)
+      neighbours = [
+        shifts.window(tensor, dimension, lines[a].reach - shift, lines[a].length)
+        for tensor in neighbours
+        for shift in phase.shifts
+      ]
+    taps = tuple(_as_slice(phase.taps) for phase in phases)
+    if _is_elementwise(problem) and not scattered and not shuffled:
+      columns = _elementwise(problem, plan, neighbours, weights[taps])
+    else:
+      columns = _product(problem, plan, neighbours, weights[taps], len(gathered))
+    results[tuple(phase.residue for phase in phases)] = _overlap_added(
+      columns, plan, lines, scattered
+    )
+  columns = _interleaved(results, plan, lines, gathered)
+  return _finished(_shuffled(columns, problem, plan, shuffled), problem, plan)
+
+
+def _without_idle_taps(
+  axes: tuple[Axis, Axis, Axis], filter: tf.Tensor  # noqa: A002
+) -> tuple[tuple[Axis, Axis, Axis], tf.Tensor]:
+  """Leaves out the taps at either end that reach no cell, and strides that nothing takes."""
+  index, live = [], []
+  for axis in axes:
+    taps = range(axis.taps)
+    if sizes.is_known(axis.input, axis.output):
+      last = (axis.output - 1) * axis.stride - axis.lead
+      taps = [
+        tap for tap in taps
+        if tap * axis.dilation - axis.lead < axis.input and last + tap * axis.dilation >= 0
+      ] or [0]  # fmt: skip
+      if axis.output == 1:
+        axis = Axis(axis.input, 1, axis.taps, 1, axis.dilation, axis.lead)
+    first, count = taps[0], len(taps)
+    index.append(slice(first, first + count))
+    dilation = axis.dilation if count > 1 else 1
+    lead = axis.lead - first * axis.dilation
+    live.append(Axis(axis.input, axis.output, count, axis.stride, dilation, lead))
+  whole = all(axis.taps == old.taps for axis, old in zip(live, axes))
+  return tuple(live), filter if whole else filter[tuple(index)]
+
+
+def _with_whole_strides(
+  axes: tuple[Axis, Axis, Axis], filter: tf.Tensor  # noqa: A002
+) -> tuple[tuple[Axis, Axis, Axis], tf.Tensor]:
+  """Fills long filters up to an even longer stride with zeros, so that the axis can be shuffled.
+
+  Those are products with zeros, but fewer than eight times as many; each phase on its own would be
+  as many operations as there are taps.
+  """
+  whole = tuple(
+    dataclasses.replace(axis, taps=axis.stride, dilation=1)
+    if _MAX_PHASES < axis.taps < axis.stride <= 2 * axis.taps and axis.dilation == 1 else axis
+    for axis in axes
+  )  # fmt: skip
+  for dimension, (axis, before) in enumerate(zip(whole, axes)):
+    filter = shifts.pad(filter, dimension, 0, axis.taps - before.taps)  # noqa: A001
+  return whole, filter
+
+
+def _is_shuffled(axis: Axis) -> bool:
+  """Whether the taps reach each cell of the result exactly once."""
+  return axis.stride > 1 and axis.dilation == 1 and axis.taps == axis.stride
+
+
+def _as_slice(taps: tuple[int, ...]) -> slice:
+  """Returns the slice of a phase's taps, which lie evenly."""
+  step = taps[1] - taps[0] if len(taps) > 1 else 1
+  return slice(taps[0], taps[-1] + 1, step)
+
+
+def _product(
+  problem: Problem, plan: Plan, neighbours: list[tf.Tensor], weights: tf.Tensor, gathered: int
 ) -> tf.Tensor:
-  """Returns the result on one tile, channels last, in the accumulation dtype."""
-  gathered = [a for a in range(3) if plan.gathered[a]]
-  scattered = [a for a in range(3) if not plan.gathered[a]]
-  # By the residues on the gathered axes: the neighbours that the cells of that phase gather.
-  neighbours = {(): [out_backprop]}
-  slices: dict[tuple, tuple] = {(): ()}
-  cells = [axis.output for axis in problem.axes]
-  for a in gathered:
-    axis, found = problem.axes[a], {}
-    per_phase = -(-axis.input // axis.stride)
-    for residues, tensors in neighbours.items():
-      for phase in geometry.phases(axis.taps, axis.stride, axis.dilation, axis.lead):
-        key = (*residues, phase.residue)
-        found[key] = [
-          shifts.place(tensor, _SPATIAL[a], axis.output, shift, per_phase)
-          for tensor in tensors
-          for shift in phase.shifts
-        ]
-        step = phase.taps[1] - phase.taps[0] if len(phase.taps) > 1 else axis.taps
-        slices[key] = (*slices[residues], slice(phase.taps[0], None, step))
-    neighbours, cells[a] = found, per_phase
-
-  order = [*gathered, *scattered, 3, 4]
-  weights = filter if order == [0, 1, 2, 3, 4] else tf.transpose(filter, order)
-  taps = [problem.axes[a].taps for a in scattered]
-  phases = {
-    residues: _scattered_product(problem, tensors, weights[slices[residues]], cells, taps, scattered)
-    for residues, tensors in neighbours.items()
-  }
-  for a in reversed(gathered):
-    by_prefix: dict[tuple, dict[int, tf.Tensor]] = {}
-    for (*prefix, residue), tensor in phases.items():
-      by_prefix.setdefault(tuple(prefix), {})[residue] = tensor
-    phases = {
-      prefix: shifts.interleave(by_residue, _SPATIAL[a], problem.axes[a])
-      for prefix, by_residue in by_prefix.items()
-    }
-  return phases[()]
-
-
-def _scattered_product(problem, tensors, weights, cells, taps, scattered) -> tf.Tensor:
-  """Multiplies gathered neighbours by their taps, then overlap-adds along the other axes."""
-  shape = [problem.batch, *cells, *taps, problem.in_channels]
-  columns = tf.reshape(_product(problem, tensors, weights), sizes.as_tensor(shape))
-  for position in reversed(range(len(scattered))):
-    a = scattered[position]
-    per_tap = tf.unstack(columns, taps[position], axis=4 + position)
-    columns = shifts.overlap_add(per_tap, _SPATIAL[a], problem.axes[a])
-  return columns
-
-
-def _product(problem: Problem, tensors: list[tf.Tensor], weights: tf.Tensor) -> tf.Tensor:
   """Returns the columns.
 
   Args:
     problem: The problem.
-    tensors: The gathered neighbours, each `[batch, cells..., out_channels]`.
-    weights: `[gathered taps..., scattered taps..., filter_in_channels, out_channels]`; as many
-      gathered taps as neighbours.
+    plan: The plan.
+    neighbours: The gathered neighbours, each in the plan's layout of rows.
+    weights: `[gathered taps..., other taps..., filter_in_channels, out_channels]`; as many gathered
+      taps as neighbours.
+    gathered: How many dimensions of gathered taps there are.
 
   Returns:
-    A tensor of `cells x scattered taps x in_channels` values in that order.
+    `[groups, other taps * in_channels of a group, batch, cells...]` with columns first,
+    `[groups * batch, cells..., other taps * in_channels of a group]` with columns last.
   """
   groups, out = problem.groups, problem.out_channels // problem.groups
+  inner, count = problem.filter_in_channels, len(neighbours)
+  taps = weights.shape.as_list()[gathered:-2]
+  outer = math.prod(taps) * inner
+  batch, *cells = _cells(neighbours[0], plan)
+  channels = layout.channel_dimension(plan.rows_first)
+  rows = neighbours[0] if count == 1 else tf.concat(neighbours, channels)
   if groups == 1:
-    neighbours = tf.reshape(_concatenated(tensors), [-1, len(tensors) * out])
-    if len(tensors) == 1:
-      return tf.matmul(neighbours, tf.reshape(weights, [-1, out]), transpose_b=True)
-    weights = tf.reshape(weights, [len(tensors), -1, out])
-    weights = tf.reshape(tf.transpose(weights, [0, 2, 1]), [len(tensors) * out, -1])
-    return tf.matmul(neighbours, weights)
-  neighbours = tf.reshape(_concatenated(tensors), [-1, len(tensors), groups, out])
-  neighbours = tf.reshape(
-    tf.transpose(neighbours, [2, 0, 1, 3]), [groups, -1, len(tensors) * out]
-  )
-  weights = tf.reshape(weights, [len(tensors), -1, problem.filter_in_channels, groups, out])
-  scattered = weights.shape[1]
-  weights = tf.reshape(
-    tf.transpose(weights, [3, 0, 4, 1, 2]), [groups, len(tensors) * out, -1]
-  )
-  columns = tf.matmul(neighbours, weights)  # [g, M, scattered * in]
-  columns = tf.reshape(columns, [groups, -1, scattered, problem.filter_in_channels])
-  return tf.transpose(columns, [1, 2, 0, 3])
+    rows = tf.reshape(rows, [count * out, -1] if plan.rows_first else [-1, count * out])
+    weights = tf.reshape(tf.transpose(tf.reshape(weights, [count, outer, out]), [0, 2, 1]), [-1, outer])
+  elif plan.rows_first:
+    rows = tf.transpose(tf.reshape(rows, [count, groups, out, -1]), [1, 0, 2, 3])
+    rows = tf.reshape(rows, [groups, count * out, -1])
+  else:
+    rows = tf.transpose(tf.reshape(rows, [-1, count, groups, out]), [2, 0, 1, 3])
+    rows = tf.reshape(rows, [groups, -1, count * out])
+  if groups > 1:
+    weights = tf.reshape(weights, [count, outer, groups, out])
+    weights = tf.reshape(tf.transpose(weights, [2, 0, 3, 1]), [groups, count * out, outer])
+  if plan.columns_first:
+    columns = tf.matmul(weights, rows, transpose_a=True, transpose_b=not plan.rows_first)
+    shape = [groups, outer, batch, *cells]
+  else:
+    columns = tf.matmul(rows, weights, transpose_a=plan.rows_first)
+    shape = [groups * batch, *cells, outer]
+  return tf.reshape(columns, sizes.as_tensor(shape))
 
 
-def _concatenated(tensors: list[tf.Tensor]) -> tf.Tensor:
-  return tensors[0] if len(tensors) == 1 else tf.concat(tensors, axis=-1)
+def _is_elementwise(problem: Problem) -> bool:
+  """Whether a product of matrices would have an inner and outer dimension of hardly anything."""
+  return problem.groups > 1 and problem.filter_in_channels == 1
 
 
-def _joined(result, problem, depth, height, width, channels) -> tf.Tensor:
-  """Puts `[batch * depth pieces * height pieces, 1, piece...]` in the result's order."""
-  batch = problem.batch
-  if height.count == 1:
-    shape = [batch, depth.count * depth.axis.input, height.axis.input, width, channels]
-    return tf.reshape(result, sizes.as_tensor(shape))
-  pieces = [
-    batch, depth.count, height.count, depth.axis.input, height.axis.input, width, channels
-  ]  # fmt: skip
-  result = tf.transpose(
-    tf.reshape(result, sizes.as_tensor(pieces)), [0, 1, 3, 2, 4, 5, 6]
-  )
-  shape = [
-    batch, depth.count * depth.axis.input, height.count * height.axis.input, width, channels
-  ]  # fmt: skip
-  return tf.reshape(result, sizes.as_tensor(shape))
+def _elementwise(
+  problem: Problem, plan: Plan, neighbours: list[tf.Tensor], weights: tf.Tensor
+) -> tf.Tensor:
+  """Returns the columns of a depthwise problem, all of whose axes are gathered."""
+  groups, out = problem.groups, problem.out_channels // problem.groups
+  weights = tf.reshape(weights, [len(neighbours), groups, out])
+  shape = _cells(neighbours[0], plan)
+  terms = []
+  for index, rows in enumerate(neighbours):
+    if plan.rows_first:
+      rows = tf.reshape(rows, sizes.as_tensor([groups, out, *shape]))
+      scale = tf.reshape(weights[index], [groups, out, 1, 1, 1, 1])
+      terms += [rows[:, o] * scale[:, o] for o in range(out)]
+    else:
+      rows = tf.reshape(rows, sizes.as_tensor([*shape, groups, out]))
+      terms += [rows[..., o] * weights[index, :, o] for o in range(out)]
+  total = _sum(terms)
+  if plan.columns_first != plan.rows_first:
+    total = tf.transpose(total, [4, 0, 1, 2, 3] if plan.columns_first else [1, 2, 3, 4, 0])
+  return total[tf.newaxis] if plan.columns_first else total
 
 
-def _output_tiles(problem: Problem, plan: Plan) -> tuple[tiles.Tiling, Problem]:
-  """Returns the tiling of the convolution's output, and the problem on one tile."""
-  depth = tiles.of_output(problem.axes[0], plan.tile[0])
-  piece = problem.replace(axes=(depth.axis, *problem.axes[1:]))
-  return depth, piece if depth.count == 1 else piece.replace(batch=1)
+def _cells(rows: tf.Tensor, plan: Plan) -> list[Size]:
+  """Returns the batch size and the lengths of the rows."""
+  shape = sizes.shape_of(rows)
+  return shape[1:] if plan.rows_first else shape[:-1]
 
 
-def _columns(problem: Problem, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
-  """Returns every output cell's neighbourhood in the input, `[g, M, taps * filter_in_channels]`."""
-  columns = [input]
+def _overlap_added(
+  columns: tf.Tensor, plan: Plan, lines: dict[int, _Line], scattered: list[int]
+) -> tf.Tensor:
+  """Adds up shifted columns; the taps of the scattered axes disappear.
+
+  Args:
+    columns: As `_product` returns them; the taps of the scattered axes come first.
+    plan: The plan.
+    lines: The lines by axis.
+    scattered: The axes to work on.
+  """
+  taps = {a: lines[a].axis.taps for a in scattered}
+  dimension = 1 if plan.columns_first else 4
+  steps = [scattered] if math.prod(taps.values()) <= _MAX_TERMS else [[a] for a in scattered]
+  for step in steps:
+    values = columns.shape[dimension] // math.prod(taps[a] for a in step)  # a tap's
+    results = {}
+    for phases in itertools.product(*(lines[a].phases for a in step)):
+      terms = []
+      for moves in itertools.product(*(zip(phase.taps, phase.shifts) for phase in phases)):
+        index, position = [slice(None)] * columns.shape.rank, 0
+        for a, (tap, shift) in zip(step, moves):
+          position = position * taps[a] + tap
+          first = lines[a].reach - shift
+          index[_cell_dimension(a, plan)] = slice(first, first + lines[a].length)
+        index[dimension] = slice(position * values, (position + 1) * values)
+        terms.append(columns[tuple(index)])
+      results[tuple(phase.residue for phase in phases)] = _sum(terms)
+    columns = _interleaved(results, plan, lines, step)
+  return columns
+
+
+def _interleaved(
+  results: dict[tuple, tf.Tensor], plan: Plan, lines: dict[int, _Line], axes: list[int]
+) -> tf.Tensor:
+  """Joins the phases along `axes`, given by their residues."""
+  for a in reversed(axes):
+    joined: dict[tuple, dict[int, tf.Tensor]] = {}
+    for (*prefix, residue), tensor in results.items():
+      joined.setdefault(tuple(prefix), {})[residue] = tensor
+    results = {
+      prefix: shifts.interleave(by_residue, _cell_dimension(a, plan), lines[a].axis)
+      for prefix, by_residue in joined.items()
+    }
+  return results[()]
+
+
+def _shuffled(columns: tf.Tensor, problem: Problem, plan: Plan, shuffled: list[int]) -> tf.Tensor:
+  """Moves the taps of the shuffled axes, all that are left, in between the cells."""
+  if not shuffled:
+    return columns
+  taps, count = [problem.axes[a].taps for a in shuffled], len(shuffled)
+  shape = sizes.shape_of(columns)
+  if plan.columns_first:  # [groups, taps..., in, batch, cells...]
+    shape[1:2] = [*taps, problem.filter_in_channels]
+    order = [0, 1 + count, 2 + count]
+    first_cell, first_tap = 3 + count, 1
+  else:  # [groups * batch, cells..., taps..., in]
+    shape[4:5] = [*taps, problem.filter_in_channels]
+    order = [0]
+    first_cell, first_tap = 1, 4
   for a in range(3):
-    columns = [
-      part for column in columns for part in shifts.gather(column, _SPATIAL[a], problem.axes[a])
-    ]
-  groups, inner = problem.groups, problem.filter_in_channels
-  joined = tf.reshape(_concatenated(columns), [-1, len(columns), groups, inner])
-  return tf.reshape(tf.transpose(joined, [2, 0, 1, 3]), [groups, -1, len(columns) * inner])
+    order.append(first_cell + a)
+    if a in shuffled:
+      order.append(first_tap + shuffled.index(a))
+  if not plan.columns_first:
+    order.append(4 + count)
+  columns = tf.transpose(tf.reshape(columns, sizes.as_tensor(shape)), order)
+  # [groups, in, batch, cells and taps...] or [groups * batch, cells and taps..., in]
+  moved = sizes.shape_of(columns)
+  lengths = [
+    (axis.output if a in shuffled else shape[first_cell + a]) * (axis.taps if a in shuffled else 1)
+    for a, axis in enumerate(problem.axes)
+  ]
+  if plan.columns_first:
+    columns = tf.reshape(columns, sizes.as_tensor([*moved[:3], *lengths]))
+  else:
+    columns = tf.reshape(columns, sizes.as_tensor([moved[0], *lengths, moved[-1]]))
+  for a in shuffled:
+    axis = problem.axes[a]
+    columns = shifts.refit(columns, _cell_dimension(a, plan), -axis.lead, axis.input)
+  return columns
 
 
-def _split_groups(filter: tf.Tensor, groups: int) -> tf.Tensor:  # noqa: A002
-  """Returns the filter as `[taps, in, groups, out]`."""
-  *taps, inner, out = filter.shape.as_list()
-  return tf.reshape(filter, [math.prod(taps), inner, groups, out // groups])
+def _cell_dimension(axis: int, plan: Plan) -> int:
+  """Returns which dimension of the columns an axis is."""
+  return 3 + axis if plan.columns_first else 1 + axis
+
+
+def _finished(columns: tf.Tensor, problem: Problem, plan: Plan) -> tf.Tensor:
+  """Returns columns without taps as the result."""
+  if plan.columns_first:  # [groups, in_channels of a group, batch, cells...]
+    columns = shifts.merge(columns, 0)
+  elif problem.groups > 1 and columns.shape[4] != problem.in_channels:
+    # [groups * batch, cells..., in_channels of a group]
+    _, *cells, inner = sizes.shape_of(columns)
+    shape = sizes.as_tensor([problem.groups, problem.batch, *cells, inner])
+    columns = tf.transpose(tf.reshape(columns, shape), [1, 2, 3, 4, 0, 5])
+    columns = shifts.merge(columns, 4)
+  columns = tf.cast(columns, problem.dtype)
+  return layout.to_format(columns, problem.data_format, plan.columns_first)
+
+
+def _joined(
+  pieces: tf.Tensor, problem: Problem, depth: tiles.Tiling, height: tiles.Tiling
+) -> tf.Tensor:
+  """Puts `[batch * depth pieces * height pieces, 1, piece...]` in the result's order."""
+  counts = [problem.batch, depth.pieces, height.pieces]
+  first = 2 if problem.data_format == NDHWC else 3  # the dimension of a piece's depth
+  _, _, *piece = pieces.shape.as_list()
+  pieces = tf.reshape(pieces, sizes.as_tensor([*counts, *piece]))
+  depth_in, height_in = first + 1, first + 2
+  order = [0, 1, depth_in, 2, height_in, depth_in + 2]
+  channels = 6 if problem.data_format == NDHWC else 3
+  order = [*order, channels] if problem.data_format == NDHWC else [0, channels, *order[1:]]
+  if height.pieces == 1 and problem.data_format == NDHWC:
+    result = pieces  # in order as it is
+    lengths = [depth.pieces * depth.axis.input, height.axis.input]
+  else:
+    result = tf.transpose(pieces, order)
+    lengths = [depth.pieces * depth.axis.input, height.pieces * height.axis.input]
+  shape = problem.in_format(
+    problem.batch, [*lengths, problem.axes[2].input], problem.in_channels
+  )
+  result = tf.reshape(result, sizes.as_tensor(shape))
+  for a in (0, 1):
+    dimension = a + (1 if problem.data_format == NDHWC else 2)
+    result = shifts.window(result, dimension, 0, problem.axes[a].input)
+  return result
+
+
+def _sum(terms: list[tf.Tensor]) -> tf.Tensor:
+  return terms[0] if len(terms) == 1 else tf.add_n(terms)

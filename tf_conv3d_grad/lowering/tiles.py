@@ -1,5 +1,7 @@
 """Computing a result piece by piece along batch, depth and height, so that little is held at once."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +17,7 @@ class Tiling(NamedTuple):
   """One axis cut into equal pieces, each of which reads a window of the other tensor.
 
   Attributes:
-    count: How many pieces.
+    pieces: How many there are.
     axis: The problem on one piece, the same for all.
     before: Cells to pad in front of what is read.
     after: Cells to pad behind it; negative where cells at the end are never read.
@@ -24,7 +26,7 @@ class Tiling(NamedTuple):
     window: How long each is.
   """
 
-  count: Size
+  pieces: Size
   axis: Axis
   before: Size
   after: Size
@@ -80,7 +82,7 @@ def map_pieces(compute: Callable, count: Size, dtype: tf.DType) -> tf.Tensor:
   if sizes.is_known(count) and count == 1:
     return compute(0)[tf.newaxis]
   return tf.map_fn(
-    compute, tf.range(tf.cast(count, tf.int64)), fn_output_signature=dtype, parallel_iterations=1
+    tf.autograph.experimental.do_not_convert(compute), tf.range(tf.cast(count, tf.int64)), fn_output_signature=dtype, parallel_iterations=1
   )
 
 

@@ -1,0 +1,111 @@
+"""The gradients of TensorFlow's three 3-D convolution operations, computed by this package.
+
+TensorFlow keeps one gradient function an operation type, and looks it up when it differentiates.
+These take the place of its own while the patch is on. What they return is differentiable again.
+
+An eager tape hands over only what TensorFlow's own gradient of the operation reads: not
+`input_sizes`, not `filter_sizes`, and no outputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tf_conv3d_grad import bilinear, sizes, validation
+from tf_conv3d_grad.problem import Problem
+
+
+def conv3d(op: Any, gradient: tf.Tensor) -> list:
+  """Returns the gradients of a `Conv3D` in its input and its filter."""
+  input, filter = op.inputs  # noqa: A001
+  problem, filter, gradient = _validated(  # noqa: A001
+    op, _shape(input), filter, _without_wrong_shape(op, gradient)
+  )
+  input = _with_shape(input, problem.input_shape)  # noqa: A001
+  return [
+    bilinear.backprop_input(problem, filter, gradient),
+    bilinear.backprop_filter(problem, input, gradient),
+  ]
+
+
+def backprop_input(op: Any, gradient: tf.Tensor) -> list:
+  """Returns the gradients of a `Conv3DBackpropInputV2` in its filter and its out_backprop."""
+  _, filter, out_backprop = op.inputs  # noqa: A001
+  problem, filter, out_backprop = _validated(  # noqa: A001
+    op, _shape(gradient), filter, _without_wrong_shape(op, out_backprop)
+  )
+  gradient = _with_shape(gradient, problem.input_shape)
+  return [
+    None,
+    bilinear.backprop_filter(problem, gradient, out_backprop),
+    bilinear.conv3d(problem, filter, gradient),
+  ]
+
+
+def backprop_filter(op: Any, gradient: tf.Tensor) -> list:
+  """Returns the gradients of a `Conv3DBackpropFilterV2` in its input and its out_backprop."""
+  input, _, out_backprop = op.inputs  # noqa: A001
+  problem, gradient, out_backprop = _validated(
+    op, _shape(input), gradient, _without_wrong_shape(op, out_backprop)
+  )
+  input = _with_shape(input, problem.input_shape)  # noqa: A001
+  return [
+    bilinear.backprop_input(problem, gradient, out_backprop),
+    None,
+    bilinear.conv3d(problem, gradient, input),
+  ]
+
+
+REGISTERED = {
+  "Conv3D": conv3d,
+  "Conv3DBackpropInputV2": backprop_input,
+  "Conv3DBackpropFilterV2": backprop_filter,
+}
+
+
+def _validated(
+  op: Any,
+  input_sizes: Any,
+  filter: tf.Tensor,  # noqa: A002
+  out_backprop: tf.Tensor,
+) -> tuple[Problem, tf.Tensor, tf.Tensor]:
+  problem, filter, out_backprop = validation.validate(  # noqa: A001
+    input_sizes,
+    filter,
+    out_backprop,
+    op.get_attr("strides"),
+    op.get_attr("padding"),
+    op.get_attr("data_format"),
+    op.get_attr("dilations"),
+  )
+  return problem, filter, _with_shape(out_backprop, problem.out_backprop_shape)
+
+
+def _shape(tensor: tf.Tensor) -> Any:
+  """Returns the shape of a tensor, with integers for the lengths that are known."""
+  return tf.shape(tensor) if tensor.shape.rank is None else sizes.shape_of(tensor)
+
+
+def _with_shape(tensor: tf.Tensor, shape: list) -> tf.Tensor:
+  """Returns a tensor whose static shape has what is known of `shape`."""
+  if tensor.shape.is_fully_defined():
+    return tensor
+  tensor = tf.identity(tensor)
+  tensor.set_shape([size if isinstance(size, int) else None for size in shape])
+  return tensor
+
+
+def _without_wrong_shape(op: Any, out_backprop: tf.Tensor) -> tf.Tensor:
+  """Returns a convolution's output, or a tensor like it, without the static shape if that lies.
+
+  TensorFlow's shape function of `Conv3D` swaps the dilations of height and width.
+  """
+  depth_first = [0, 2, 3, 4, 1] if op.get_attr("data_format") in (b"NCDHW", "NCDHW") else range(5)
+  dilations = [op.get_attr("dilations")[i] for i in depth_first]
+  padding = op.get_attr("padding")
+  wrong = dilations[2] != dilations[3] and padding in (b"VALID", "VALID")
+  if not wrong or tf.executing_eagerly():
+    return out_backprop
+  return tf.raw_ops.PlaceholderWithDefault(input=out_backprop, shape=[None] * 5)
