@@ -10,7 +10,7 @@ instead. What you will see:
   2. how well it then does on axial slices that it was never shown (Dice; 1 is perfect);
   3. what stock TensorFlow does with the same calls: an error, or how many milliseconds.
 
-  python examples/brain_segmentation.py --steps 150 --output build/brain_segmentation.png
+  python examples/brain_segmentation.py --steps 200 --output build/brain_segmentation.png
 """
 
 import argparse
@@ -18,161 +18,136 @@ import os
 import pathlib
 import time
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-
-import numpy as np
-from rich import box, console as rich_console, progress, table as rich_table
-import tensorflow as tf
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Read when TensorFlow is imported.
 
 import brain_volume
 import network
 import picture
+import rich
+import rich.progress
 import stock_comparison
-import tf_conv3d_grad
+import tables
+import tensorflow as tf
 import training
 
-RUNS = {'compiled': True, 'not compiled': False}
-BATCH = 2
-RESULT_HEADINGS = ('first\nstep', 'later\nsteps', 'first\nloss', 'last\nloss',
-                   'Dice\nCSF etc.', 'Dice\ngrey', 'Dice\nwhite')
-CLEARLY = 1.5  # Times faster: less is noise on a busy machine.
-DTYPES = ('float32', 'float16')
-NOT_NEEDED = ('stem_gradient',)  # Traced, then pruned: the first layer's input is data.
-ONEDNN_SWITCH = 'TF_ENABLE_ONEDNN_OPTS'
+import tf_conv3d_grad
 
-console = rich_console.Console()
+RUNS = {"compiled": True, "not compiled": False}
+DTYPES = ("float32", "float16")
+# Traced with the others but never executed: the input of the first layer is data.
+NOT_NEEDED = ("stem_gradient",)
+BAR_LABEL_WIDTH = 16
 
 
 def main():
   arguments = parse_arguments()
-  tf.get_logger().setLevel('ERROR')  # It warns that many functions are traced; here they are meant to.
+  # It warns of functions that are traced often; here each is traced once, under one name.
+  tf.get_logger().setLevel("ERROR")
   start = time.perf_counter()
 
-  console.rule('[bold]1. The data')
+  title("1. The data")
   brain = brain_volume.load()
-  describe_data(brain)
+  describe(brain)
 
-  console.rule('[bold]2. Training, on everything but the held-out slices')
+  title("2. Training, on everything but the held-out slices")
   results = {}
   for name, compiled in RUNS.items():
     with tf_conv3d_grad.jit_compile(compiled):
       results[name] = train_and_score(brain, name, compiled, arguments)
-  describe_results(results)
+  rich.print(tables.of_results(results))
 
-  console.rule('[bold]3. Stock TensorFlow, given the same calls')
-  compare_with_stock(brain, arguments)
+  title("3. Stock TensorFlow, given the same calls")
+  calls = calls_of_one_step(brain, arguments)
+  for dtype in DTYPES:
+    rich.print(tables.of_races(dtype, race_all(calls, dtype)))
+  rich.print(tables.READING_AID)
 
-  picture.draw(arguments.output, brain, {
-      name: (run.losses, predicted, dice) for name, (run, predicted, dice) in results.items()})
-  console.print(f'\nAll of it took {time.perf_counter() - start:.0f} s. '
-                f'Input, truth and predictions, side by side: [bold]{arguments.output}')
+  picture.draw(arguments.output, brain, results)
+  rich.print(f"\nAll of this took {time.perf_counter() - start:.0f} s.")
+  rich.print(f"Input, truth and predictions, side by side: [bold]{arguments.output}")
 
 
 def parse_arguments():
   parser = argparse.ArgumentParser(
-      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--steps', type=int, default=150, help='training steps (default: %(default)s)')
-  parser.add_argument('--size', type=int, default=24, help='edge of the cubes to train on, in '
-                      'voxels, a multiple of 4 (default: %(default)s)')
-  parser.add_argument('--seed', type=int, default=0, help='of the weights and of the choice of '
-                      'cubes (default: %(default)s)')
-  parser.add_argument('--output', type=pathlib.Path, default='build/brain_segmentation.png',
-                      help='the picture to write (default: %(default)s)')
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  add = parser.add_argument
+  add("--steps", type=int, default=200, help="training steps (default: %(default)s)")
+  add(
+    "--size",
+    type=int,
+    default=24,
+    choices=range(8, brain_volume.LARGEST_CUBE + 1, network.MULTIPLE),
+    help="edge of the cubes to train on, in voxels (default: %(default)s)",
+  )
+  add("--seed", type=int, default=0, help="of weights and cubes (default: %(default)s)")
+  add(
+    "--output",
+    type=pathlib.Path,
+    default="build/brain_segmentation.png",
+    help="the picture to write (default: %(default)s)",
+  )
   arguments = parser.parse_args()
   if arguments.steps < 1:
-    parser.error(f'--steps must be at least 1, not {arguments.steps}')
-  if arguments.size < 4 or arguments.size % 4:
-    parser.error(f'--size must be a multiple of 4, not {arguments.size}: '
-                 'the network halves its input twice')
+    parser.error(f"--steps must be at least 1, got {arguments.steps}")
   return arguments
 
 
-def describe_data(brain):
+def describe(brain):
   depth, height, width = brain.t1.shape
-  held_out = brain.slice_mm[brain.held_out]
-  console.print(
-      f'MNI152 T1 volume, {depth} x {height} x {width} voxels of 2 mm, with its grey- and '
-      f'white-matter maps.\n{len(held_out)} axial slices are held out for the exam: '
-      f'z = {held_out[0]:+.0f} to {held_out[-1]:+.0f} mm.\n')
+  first, *_, last = brain.slice_mm[brain.held_out]
+  rich.print(
+    f"MNI152 T1 volume, {depth} x {height} x {width} voxels, and its tissue maps.\n"
+    f"Held out for the exam: the axial slices from z = {first:+.0f} to {last:+.0f} mm.\n"
+  )
 
 
 def train_and_score(brain, name, compiled, arguments):
-  """Trains from the same weights on the same cubes every time; returns run, prediction, Dice."""
-  net = network.SegmentationNet(
-      tf_conv3d_grad.Conv3DBackpropInputV2, len(brain_volume.CLASSES), arguments.seed)
-  cubes = brain_volume.training_cubes(brain, arguments.size, BATCH, arguments.seed)
-  columns = (*progress.Progress.get_default_columns(), 'loss {task.fields[loss]:.3f}')
-  with progress.Progress(*columns, console=console) as bar:
-    task = bar.add_task(f'{name:>16}', total=arguments.steps, loss=float('nan'))
-    run = training.train(net, cubes, arguments.steps, compiled,
-                         on_step=lambda loss: bar.update(task, advance=1, loss=loss))
+  """Trains from the same weights on the same cubes, whatever the `name`; returns a `Result`."""
+  net = new_network(tf_conv3d_grad.Conv3DBackpropInputV2, arguments)
+  cubes = brain_volume.training_cubes(brain, arguments.size, arguments.seed)
+  columns = (*rich.progress.Progress.get_default_columns(), "loss {task.fields[loss]:.3f}")
+  with rich.progress.Progress(*columns) as bar:
+    task = bar.add_task(name.rjust(BAR_LABEL_WIDTH), total=arguments.steps, loss=float("nan"))
+    run = training.train(
+      net,
+      cubes,
+      arguments.steps,
+      compiled,
+      on_step=lambda loss: bar.update(task, advance=1, loss=loss),
+    )
   predicted = training.predict(net, brain.t1[brain.held_out])
-  return run, predicted, brain_volume.dice(predicted, brain.labels[brain.held_out])
-
-
-def describe_results(results):
-  table = rich_table.Table(box=box.SIMPLE_HEAD)
-  table.add_column('training step')
-  for heading in RESULT_HEADINGS:
-    table.add_column(heading, justify='right')
-  for name, (run, _, dice) in results.items():
-    table.add_row(name, f'{run.first_step_s:.1f} s', f'{run.step_ms:.0f} ms',
-                  f'{run.losses[0]:.4f}', f'{run.losses[-1]:.4f}',
-                  *(f'[bold]{score:.3f}' for score in dice))
-  console.print(table)
-  difference = np.abs(np.subtract(*(run.losses for run, _, _ in results.values())))
-  console.print(f'The losses of the two differ by {difference.max():.0e} at most, at any step.\n')
-
-
-def compare_with_stock(brain, arguments):
-  """Prints one table for each precision, one row for each call of the network."""
-  calls = calls_of_one_step(brain, arguments)
-  pairs = [(dtype, call) for dtype in DTYPES for call in calls]
-  tables = {dtype: race_table(dtype) for dtype in DTYPES}
-  errors = set()
-  for dtype, call in progress.track(pairs, f'{"the same calls":>16}', console=console):
-    races = [stock_comparison.race(call, dtype, mode, tf_conv3d_grad.Conv3DBackpropInputV2)
-             for mode in stock_comparison.MODES]
-    tables[dtype].add_row(call.name, call.kernel, *(text for race in races for text in shown(race)))
-    errors |= {race.stock for race in races if isinstance(race.stock, str)}
-  console.print(*tables.values(), sep='\n')
-  for error in sorted(errors):
-    console.print(f'[red]error[/]: {error}')
-  if ONEDNN_SWITCH not in os.environ:
-    console.print(f'With {ONEDNN_SWITCH}=0 in the environment you see what builds without oneDNN '
-                  'do, such as those for Arm, Windows and macOS.')
-
-
-def race_table(dtype):
-  table = rich_table.Table(
-      box=box.SIMPLE_HEAD, title=f'{dtype}: milliseconds, stock TensorFlow and this op')
-  table.add_column('call')
-  table.add_column('filter')
-  for mode in stock_comparison.MODES:
-    table.add_column(f'{mode}\nstock', justify='right')
-    table.add_column('\nop', justify='right')
-  return table
-
-
-def shown(race):
-  """The two results of a race, an error in red and a clear winner in green."""
-  for result, other in ((race.stock, race.ours), (race.ours, race.stock)):
-    if isinstance(result, str):
-      yield '[red]error'
-      continue
-    text = f'{result:,.1f}' if result < 100 else f'{result:,.0f}'
-    wins = isinstance(other, str) or result * CLEARLY < other
-    yield f'[bold green]{text}' if wins else text
+  dice = brain_volume.dice(predicted, brain.labels[brain.held_out])
+  return training.Result(run, predicted, dice)
 
 
 def calls_of_one_step(brain, arguments):
-  """The calls that one training step makes, as the network itself makes them."""
+  """The calls of the op that one training step makes, taken down as the network makes them."""
   recorder = stock_comparison.Recorder(tf_conv3d_grad.Conv3DBackpropInputV2)
-  net = network.SegmentationNet(recorder, len(brain_volume.CLASSES), arguments.seed)
-  cubes = brain_volume.training_cubes(brain, arguments.size, BATCH, arguments.seed)
-  training.train(net, cubes, steps=1, compiled=False)
+  cubes = brain_volume.training_cubes(brain, arguments.size, arguments.seed)
+  training.train(new_network(recorder, arguments), cubes, steps=1, compiled=False)
   return [call for call in recorder.calls if call.name not in NOT_NEEDED]
 
 
-if __name__ == '__main__':
+def race_all(calls, dtype):
+  """Yields each call with its races, one a mode."""
+  for call in rich.progress.track(calls, dtype.rjust(BAR_LABEL_WIDTH)):
+    yield (
+      call,
+      [
+        stock_comparison.race(call, dtype, mode, tf_conv3d_grad.Conv3DBackpropInputV2)
+        for mode in stock_comparison.MODES
+      ],
+    )
+
+
+def new_network(op, arguments):
+  return network.SegmentationNet(op, len(brain_volume.CLASSES), arguments.seed)
+
+
+def title(text):
+  rich.get_console().rule(f"[bold]{text}")
+
+
+if __name__ == "__main__":
   main()

@@ -3,12 +3,15 @@
 nilearn ships the three volumes inside its wheel, so nothing is downloaded.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
 
-CLASSES = ('background / CSF', 'grey matter', 'white matter')
+CLASSES = ("background / CSF", "grey matter", "white matter")
 HELD_OUT_SLICES = 24
+LARGEST_CUBE = 32  # What fits above and below the held-out slices, in steps of 4 voxels.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,43 +42,37 @@ def load(resolution: int = 2, multiple: int = 4) -> Brain:
   t1, grey, white = (_axial_first(volume, multiple) for volume in (image, grey, white))
   start = (len(t1) - HELD_OUT_SLICES) // 2
   return Brain(
-      t1=_standardize(t1),
-      labels=np.argmax([1 - grey - white, grey, white], axis=0).astype(np.int32),
-      held_out=slice(start, start + HELD_OUT_SLICES),
-      slice_mm=image.affine[2, 3] + resolution * np.arange(len(t1)),
+    t1=_standardize(t1),
+    labels=np.argmax([1 - grey - white, grey, white], axis=0).astype(np.int32),
+    held_out=slice(start, start + HELD_OUT_SLICES),
+    slice_mm=image.affine[2, 3] + resolution * np.arange(len(t1)),
   )
 
 
-def training_cubes(brain: Brain, size: int, batch: int, seed: int):
-  """Yields endless batches of random cubes of brain, none of which touches a held-out slice.
+def training_cubes(brain: Brain, size: int, seed: int):
+  """Yields random cubes of brain without end, none of which touches a held-out slice.
 
   Args:
     brain: Where to cut them from.
     size: The edge of a cube, in voxels.
-    batch: Cubes in a batch.
     seed: The same seed yields the same cubes.
 
   Yields:
-    `(images, labels)`: float32 `[batch, 1, size, size, size]` and int32
-    `[batch, size, size, size]`.
-
-  Raises:
-    ValueError: If no such cube fits.
+    `(images, labels)`: float32 `[1, 1, size, size, size]` and int32 `[1, size, size, size]`,
+    batches of one.
   """
   inside = np.argwhere(brain.labels > 0)
   lowest, highest = inside.min(axis=0), inside.max(axis=0) + 1 - size
-  depths = [k for k in range(lowest[0], highest[0] + 1)
-            if k + size <= brain.held_out.start or k >= brain.held_out.stop]
-  if not depths or np.any(highest < lowest):
-    raise ValueError(f'a cube of {size} voxels does not fit above or below the held-out slices; '
-                     'a smaller size is needed')
+  depths = [
+    start
+    for start in range(lowest[0], highest[0] + 1)
+    if start + size <= brain.held_out.start or start >= brain.held_out.stop
+  ]
   rng = np.random.default_rng(seed)
   while True:
-    corners = [(rng.choice(depths), *rng.integers(lowest[1:], highest[1:] + 1))
-               for _ in range(batch)]
-    cubes = [tuple(slice(start, start + size) for start in corner) for corner in corners]
-    yield (np.stack([brain.t1[cube] for cube in cubes])[:, np.newaxis],
-           np.stack([brain.labels[cube] for cube in cubes]))
+    corner = rng.choice(depths), *rng.integers(lowest[1:], highest[1:] + 1)
+    cube = tuple(slice(start, start + size) for start in corner)
+    yield brain.t1[cube][np.newaxis, np.newaxis], brain.labels[cube][np.newaxis]
 
 
 def dice(predicted: np.ndarray, truth: np.ndarray) -> list[float]:

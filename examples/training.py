@@ -1,5 +1,7 @@
 """Trains a segmentation network for a few steps, and uses it."""
 
+from __future__ import annotations
+
 import dataclasses
 import time
 
@@ -22,8 +24,23 @@ class Run:
   step_ms: float
 
 
-def train(network, batches, steps: int, compiled: bool, learning_rate: float = 0.02,
-          on_step=lambda loss: None) -> Run:
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """A training and its exam: the classes predicted for the held-out slices, and their Dice."""
+
+  run: Run
+  predicted: np.ndarray
+  dice: list[float]
+
+
+def train(
+  network,
+  batches,
+  steps: int,
+  compiled: bool,
+  learning_rate: float = 0.02,
+  on_step=lambda loss: None,
+) -> Run:
   """Takes `steps` steps of Adam.
 
   Args:
@@ -57,7 +74,7 @@ def train(network, batches, steps: int, compiled: bool, learning_rate: float = 0
 
 
 def predict(network, t1: np.ndarray) -> np.ndarray:
-  """Returns the likeliest class of every voxel of `t1`, `[depth, height, width]`."""
+  """Returns the most likely class of every voxel of `t1`, `[depth, height, width]`."""
 
   @tf.function(autograph=False)
   def classify(images):
@@ -70,7 +87,8 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
   """The mean over all voxels; `logits` are channels first."""
   channels_last = tf.transpose(logits, [0, 2, 3, 4, 1])
   return tf.reduce_mean(
-      tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=channels_last))
+    tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=channels_last)
+  )
 
 
 class Adam(tf.Module):
@@ -89,7 +107,8 @@ class Adam(tf.Module):
     count = self._count.assign_add(1.0)
     rate *= tf.sqrt(1 - self._memory**count) / (1 - self._momentum**count)
     for variable, mean, square, gradient in zip(
-        self.variables_to_train, self._means, self._squares, gradients):
+      self.variables_to_train, self._means, self._squares, gradients
+    ):
       mean.assign(self._momentum * mean + (1 - self._momentum) * gradient)
       square.assign(self._memory * square + (1 - self._memory) * tf.square(gradient))
       variable.assign_sub(rate * mean / (tf.sqrt(square) + 1e-8))

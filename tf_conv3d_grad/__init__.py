@@ -9,14 +9,17 @@ except ImportError as error:
   ) from error
 
 from tf_conv3d_grad._version import __version__
+from tf_conv3d_grad.explanation import Explanation, explain
 from tf_conv3d_grad.mode import jit_compile
 from tf_conv3d_grad.op import Conv3DBackpropInputV2, conv3d_backprop_input_v2
 from tf_conv3d_grad.patch import patch_tensorflow, unpatch_tensorflow
 
 __all__ = [
   "Conv3DBackpropInputV2",
+  "Explanation",
   "__version__",
   "conv3d_backprop_input_v2",
+  "explain",
   "jit_compile",
   "patch_tensorflow",
   "unpatch_tensorflow",

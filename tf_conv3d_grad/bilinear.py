@@ -6,6 +6,8 @@ derivative of any of them is one of the others, and derivatives of every order f
 three. That does not rest on TensorFlow's registered gradients, of which some infer wrong shapes.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable
 
@@ -40,7 +42,6 @@ def backprop_input(problem: Problem, filter: tf.Tensor, out_backprop: tf.Tensor)
   return _differentiable(
     "backprop_input",
     problem,
-    problem.input_shape,
     (filter, out_backprop),
     lambda gradient: (
       backprop_filter(problem, gradient, out_backprop),
@@ -54,7 +55,6 @@ def conv3d(problem: Problem, filter: tf.Tensor, input: tf.Tensor) -> tf.Tensor: 
   return _differentiable(
     "conv3d",
     problem,
-    problem.out_backprop_shape,
     (filter, input),
     lambda gradient: (
       backprop_filter(problem, input, gradient),
@@ -68,7 +68,6 @@ def backprop_filter(problem: Problem, input: tf.Tensor, out_backprop: tf.Tensor)
   return _differentiable(
     "backprop_filter",
     problem,
-    problem.filter_shape,
     (input, out_backprop),
     lambda gradient: (
       backprop_input(problem, gradient, out_backprop),
@@ -78,47 +77,62 @@ def backprop_filter(problem: Problem, input: tf.Tensor, out_backprop: tf.Tensor)
 
 
 def _differentiable(
-  name: str, problem: Problem, shape: list, operands: tuple, derivatives: Callable
+  name: str, problem: Problem, operands: tuple, derivatives: Callable
 ) -> tf.Tensor:
-  """Returns the function called `name` of `operands`, a tensor of `shape`.
+  """Returns the function called `name` of `operands`, differentiable.
 
   Args:
     name: The function's name in every lowering.
     problem: The problem.
-    shape: The shape of the result.
     operands: The two tensors of which the result is a bilinear function.
     derivatives: Takes the gradient in the result, returns those in the operands.
   """
   if tf.executing_eagerly() and not tf_compat.is_recording():
-    return _computed(name, problem, shape, operands)
+    return _computed(name, problem, operands)
 
   @tf.custom_gradient
   def function(*operands):
-    result = _computed(name, problem, shape, operands)
+    result = _computed(name, problem, operands)
     return result, lambda gradient: derivatives(tf.convert_to_tensor(gradient))
 
   return function(*operands)
 
 
-def _computed(name: str, problem: Problem, shape: list, operands: tuple) -> tf.Tensor:
-  if any(isinstance(size, int) and size == 0 for size in _sizes(problem)):
-    return tf.zeros(sizes.as_tensor(shape), problem.dtype)
-  plan = policy.choose(problem, policy.Environment.here(*operands))
+def prepared(
+  name: str, problem: Problem, environment: policy.Environment
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+  """Returns the function called `name`, without derivatives, for one problem and environment."""
+  shape = _SHAPES[name](problem)
+  if any(sizes.is_known(size) and size == 0 for size in _sizes(problem)):
+    return lambda *_: tf.zeros(sizes.as_tensor(shape), problem.dtype)
+  plan = policy.choose(problem, environment, name)
   compute = functools.partial(_LOWERINGS[plan.lowering][name], problem, plan)
   if plan.lowering == KERNEL and plan.device == "CPU" and not sizes.is_known(problem.groups):
     # The CPU's kernel refuses groups, and only the run will tell.
     otherwise = functools.partial(_LOWERINGS[TAP_LOOP][name], problem, plan)
-    result = tf.cond(
+    return lambda *operands: tf.cond(
       tf.equal(problem.groups, 1), lambda: compute(*operands), lambda: otherwise(*operands)
     )
-  elif not plan.compiled:
-    result = compute(*operands)
-  elif problem.is_static:
-    result = compiled.call((name, problem, plan), compute, *operands)
-  else:
-    result = tf.function(compute, jit_compile=True, autograph=False)(*operands)
-  result.set_shape([size if isinstance(size, int) else None for size in shape])
+  if not plan.compiled:
+    return compute
+  if problem.is_static:
+    return compiled.function((name, problem, plan), compute)
+  return tf.function(compute, jit_compile=True, autograph=False)
+
+
+def _computed(name: str, problem: Problem, operands: tuple) -> tf.Tensor:
+  environment = policy.Environment.here(*operands)
+  result = prepared(name, problem, environment)(*operands)
+  shape = _SHAPES[name](problem)
+  result.set_shape([size if sizes.is_known(size) else None for size in shape])
   return result
+
+
+_SHAPES: dict[str, Callable[[Problem], list]] = {
+  "backprop_input": lambda problem: problem.input_shape,
+  "conv3d": lambda problem: problem.out_backprop_shape,
+  "backprop_filter": lambda problem: problem.filter_shape,
+}
 
 
 def _sizes(problem: Problem) -> list:

@@ -5,6 +5,8 @@ part of the graph and raises when that runs, or, in a function that XLA compiles
 is compiled, because XLA drops assertions.
 """
 
+from __future__ import annotations
+
 import re
 from typing import Any, NoReturn
 

@@ -1,5 +1,7 @@
 """The `tf.function`s that XLA compiles, one a static problem and plan, in a bounded cache."""
 
+from __future__ import annotations
+
 import collections
 import threading
 from collections.abc import Callable, Hashable
@@ -42,10 +44,6 @@ class FunctionCache:
 _cache = FunctionCache(CAPACITY)
 
 
-def call(key: Hashable, compute: Callable[..., tf.Tensor], *tensors: tf.Tensor) -> tf.Tensor:
-  """Returns `compute(*tensors)`, compiled by XLA; `key` says everything that it depends on."""
-  function = _cache.get(
-    (key, *((tensor.dtype, tuple(tensor.shape.as_list())) for tensor in tensors)),
-    lambda: tf.function(compute, jit_compile=True, autograph=False),
-  )
-  return function(*tensors)
+def function(key: Hashable, compute: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+  """Returns `compute`, compiled by XLA; `key` says everything that it depends on."""
+  return _cache.get(key, lambda: tf.function(compute, jit_compile=True, autograph=False))

@@ -11,6 +11,8 @@ The rules for lengths and padding are TensorFlow's, see
 https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
 """
 
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 

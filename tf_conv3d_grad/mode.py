@@ -1,5 +1,7 @@
 """Whether calls are compiled by XLA: the thread's mode, and the process's default."""
 
+from __future__ import annotations
+
 import contextlib
 import threading
 from collections.abc import Iterator

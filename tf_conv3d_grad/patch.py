@@ -24,9 +24,9 @@ def patch_tensorflow() -> Patch:
   That is: `tf.raw_ops.Conv3DBackpropInputV2` and its `tf.compat.v1.raw_ops` alias,
   `tf.nn.conv3d_transpose`, `tf.nn.conv_transpose`, the registered gradients of `Conv3D`,
   `Conv3DBackpropInputV2` and `Conv3DBackpropFilterV2`, and with them the Keras layers
-  `Conv3DTranspose`, `Conv3D` and `ConvLSTM3D`. What a `tf.function` traced is kept, before and after:
-  one traced with the patch on keeps the op, one traced without it keeps TensorFlow's, except for
-  gradients that are first taken while the patch is on.
+  `Conv3DTranspose`, `Conv3D` and `ConvLSTM3D`. A `tf.function` keeps what it has traced: this op
+  if that was with the patch on, TensorFlow's if not. Its gradient counts as traced when it is first
+  taken.
 
   As a plain call it holds for all threads until `unpatch_tensorflow()`, and calling it again
   changes nothing. In a `with` statement it holds until the block ends, however it ends:

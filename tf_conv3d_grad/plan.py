@@ -1,5 +1,7 @@
 """How a problem is to be computed: what the policy decides and the lowerings obey."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import tensorflow as tf
@@ -21,6 +23,7 @@ class Plan:
     compiled: Whether XLA compiles it, as a function of its own.
     kernel_dtype: For the kernel, the dtype in which it takes the call.
     kernel_format: For the kernel, the data format in which it takes the call.
+    by_sample: For the kernel, whether it takes the batch one sample at a time.
     gathered: For overlap-add, on which of depth, height and width the taps are gathered into the
       matrix product's inner dimension; on the others they are scattered after it.
     rows_first: For overlap-add, whether the rows of the product, cells of `out_backprop`, are held
@@ -34,6 +37,7 @@ class Plan:
   compiled: bool = False
   kernel_dtype: tf.DType = tf.float32
   kernel_format: str = NDHWC
+  by_sample: bool = False
   gathered: tuple[bool, bool, bool] = (False, False, False)
   rows_first: bool = False
   columns_first: bool = False

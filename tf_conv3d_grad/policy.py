@@ -1,20 +1,36 @@
 """Which lowering computes a problem, and whether XLA compiles it."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_conv3d_grad import mode, sizes, tf_compat
+from tf_conv3d_grad import costs, mode, sizes, tf_compat
 from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP, Plan
-from tf_conv3d_grad.problem import NDHWC, Problem
+from tf_conv3d_grad.problem import NCDHW, NDHWC, Problem
 
-# Columns that overlap-add holds at a time.
-_TILE_BYTES = 8 << 20
-# Python unrolls the phases of a stride; beyond this only a kernel is sensible.
+# What overlap-add may hold of columns at a time, and what it holds for the sake of the cache.
+_MAX_COLUMN_BYTES = 96 << 20
+_CACHE_COLUMN_BYTES = (48 << 20, 16 << 20, 6 << 20)
+# Python unrolls the phases of a stride; beyond these only a loop is sensible.
 _MAX_STRIDE = 64
-# Below this much arithmetic an XLA compilation, some 0.2 s, is not worth it.
-_COMPILE_FLOPS = 1e8
+_MAX_PHASES = 64
+# A kernel of Eigen's takes a batch of several samples up to 100 times longer than one by one: 24^3,
+# 32 to 64 channels, k=3 s=2, float32: 4.4 ms for a batch of 1, 646 ms for 2. Not worth it below:
+_BY_SAMPLE_FLOPS = 5e6
+
+# Calls after which a compilation is to have paid, where TensorFlow's kernel does not take the case.
+_CALLS = 200
+
+
+class Choice(NamedTuple):
+  """A plan that could compute a problem, and its expected cost; None where sizes are unknown."""
+
+  plan: Plan
+  cost: costs.Cost | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,32 +50,54 @@ class Environment:
   mode: bool | str
 
   @classmethod
-  def here(cls, *tensors: tf.Tensor) -> "Environment":
+  def here(cls, *tensors: tf.Tensor) -> Environment:
     """Returns the environment of a call with these tensors, made here and now."""
     device = tf_compat.device_type(*tensors)
     return cls(device, tf_compat.onednn_enabled(), tf_compat.in_xla_context(), mode.current())
 
 
-def choose(problem: Problem, environment: Environment) -> Plan:
-  """Returns how to compute `problem`, and equally its derivatives."""
+def choose(problem: Problem, environment: Environment, function: str = "backprop_input") -> Plan:
+  """Returns how to compute `problem`.
+
+  Args:
+    problem: The problem.
+    environment: Where it is computed.
+    function: "backprop_input", or for its derivatives "conv3d" or "backprop_filter".
+  """
+  return choices(problem, environment, function)[0].plan
+
+
+def choices(
+  problem: Problem, environment: Environment, function: str = "backprop_input"
+) -> list[Choice]:
+  """Returns all that could compute `problem`, the one to take first; see `choose`."""
   kernel = _kernel_plan(problem, environment)
   if environment.device == "GPU":  # cuDNN takes every case
-    return dataclasses.replace(kernel, compiled=environment.mode is not False)
-  own = _overlap_add_plan(problem) if _overlap_add_can(problem) else Plan(TAP_LOOP)
+    return [Choice(dataclasses.replace(kernel, compiled=environment.mode is not False), None)]
+  own = _own_choice(problem, function)
+  compiled = Choice(dataclasses.replace(own.plan, compiled=True), own.cost)
   if environment.in_xla:
-    return own
+    return [own]
   if environment.mode is True:
-    return dataclasses.replace(own, compiled=True)
-  if _kernel_can(problem, kernel, environment):
-    return kernel
-  large = problem.is_static and flops(problem) > _COMPILE_FLOPS
-  return dataclasses.replace(own, compiled=environment.mode == "auto" and large)
+    return [compiled]
+  own = Choice(own.plan, own.cost and _uncompiled(own.cost))
+  if _kernel_can(problem, kernel, environment) and not (
+    function == "backprop_filter" and not _is_onednn(kernel, environment)
+  ):
+    # A compilation would have to pay with the first call, and the kernel's is good.
+    cost = None
+    if problem.is_static:
+      cost = costs.of_kernel(problem, kernel.kernel_dtype, environment.onednn)
+    return [Choice(kernel, cost), own]
+  if environment.mode is False or own.cost is None:
+    return [own]
+  saved = own.cost.seconds - compiled.cost.seconds
+  return [compiled, own] if saved * _CALLS > costs.COMPILE_SECONDS else [own, compiled]
 
 
-def flops(problem: Problem) -> int:
-  """Returns the useful arithmetic of a static problem, a multiply-add counted as two."""
-  cells = problem.batch * math.prod(axis.output for axis in problem.axes)
-  return 2 * cells * math.prod(problem.taps) * problem.filter_in_channels * problem.out_channels
+def _uncompiled(cost: costs.Cost) -> costs.Cost:
+  """Without XLA every shifted column is copied before it is added: measured 2 to 4 times slower."""
+  return costs.Cost(3 * cost.seconds + 1e-3, 2 * cost.column_bytes)
 
 
 def _kernel_plan(problem: Problem, environment: Environment) -> Plan:
@@ -71,44 +109,139 @@ def _kernel_plan(problem: Problem, environment: Environment) -> Plan:
   dtype = problem.dtype
   if dtype == tf.float16 or (dtype == tf.bfloat16 and not environment.onednn):
     dtype = tf.float32
-  native = environment.onednn and dtype in (tf.float32, tf.bfloat16)
-  return Plan(
-    KERNEL, kernel_dtype=dtype, kernel_format=problem.data_format if native else NDHWC
-  )
+  plan = Plan(KERNEL, kernel_dtype=dtype, kernel_format=NDHWC)
+  if _is_onednn(plan, environment):
+    # oneDNN's bfloat16 is 5 to 20 times slower channels first, except for pointwise filters; two
+    # transposes cost less. In float32 it is about as fast, and they cost more.
+    if dtype == tf.float32 or problem.taps == (1, 1, 1):
+      return dataclasses.replace(plan, kernel_format=problem.data_format)
+    return plan
+  large = not problem.is_static or costs.flops(problem) > _BY_SAMPLE_FLOPS * problem.batch
+  return dataclasses.replace(plan, by_sample=large and problem.batch != 1)
+
+
+def _is_onednn(plan: Plan, environment: Environment) -> bool:
+  return environment.onednn and plan.kernel_dtype in (tf.float32, tf.bfloat16)
 
 
 def _kernel_can(problem: Problem, plan: Plan, environment: Environment) -> bool:
   """Returns whether TensorFlow's CPU kernel takes the call, if that turns out to have one group."""
   if sizes.is_known(problem.groups) and problem.groups != 1:
     return False
-  native = environment.onednn and plan.kernel_dtype in (tf.float32, tf.bfloat16)
-  return native or problem.dilations == (1, 1, 1)
+  return _is_onednn(plan, environment) or problem.dilations == (1, 1, 1)
 
 
-def _overlap_add_can(problem: Problem) -> bool:
+def _own_choice(problem: Problem, function: str) -> Choice:
+  """Returns the best of this package's own lowerings, as part of a compiled function."""
+  if not _can_unroll(problem, function):
+    return Choice(Plan(TAP_LOOP), None)
+  if function != "backprop_input":
+    return Choice(_im2col_plan(problem), None)
+  if not problem.is_static:
+    per_sample = problem.replace(batch=1)
+    if per_sample.is_static:
+      return Choice(_overlap_add_choice(per_sample).plan, None)
+    return Choice(Plan(OVERLAP_ADD, gathered=_gather_depth(problem)), None)
+  return _overlap_add_choice(problem)
+
+
+def _can_unroll(problem: Problem, function: str) -> bool:
   """Returns whether enough is known of the problem to unroll its taps and phases."""
-  return sizes.is_known(
-    *problem.taps, problem.in_channels, problem.filter_in_channels, problem.out_channels,
+  known = sizes.is_known(
+    *problem.taps,
+    problem.in_channels,
+    problem.filter_in_channels,
+    problem.out_channels,
     *(axis.lead for axis in problem.axes),
-  ) and all(
-    axis.stride <= _MAX_STRIDE for axis in problem.axes
-  )  # fmt: skip
-
-
-def _overlap_add_plan(problem: Problem) -> Plan:
-  """Gathers the depth taps, and computes as many depth planes at a time as fit the cache."""
-  depth, height, width = problem.axes
-  if not sizes.is_known(depth.input, depth.output, height.input, height.output, width.output):
-    return Plan(OVERLAP_ADD, gathered=(True, False, False))
-  per_row = 4 * width.output * height.taps * width.taps * problem.in_channels
-  per_row += 4 * width.output * depth.taps * problem.out_channels
-  plane = max(1, per_row * height.output)
-  planes = max(1, _TILE_BYTES // plane)
-  rows = None
-  if plane > 4 * _TILE_BYTES:
-    rows = max(1, height.input * _TILE_BYTES // plane)
-  return Plan(
-    OVERLAP_ADD,
-    gathered=(True, False, False),
-    tile=(planes if planes < depth.input else None, rows),
   )
+  if not known:
+    return False
+  if function != "backprop_input":
+    return math.prod(problem.taps) <= 343
+  if any(axis.stride > _MAX_STRIDE and axis.output != 1 for axis in problem.axes):
+    return False
+  phases = math.prod(
+    1 if axis.stride == axis.taps else min(axis.stride, axis.taps)
+    for axis in problem.axes
+    if axis.output != 1
+  )
+  return phases <= _MAX_PHASES and max(problem.taps) <= _MAX_STRIDE
+
+
+def _gather_depth(problem: Problem) -> tuple[bool, bool, bool]:
+  return (problem.axes[0].taps > 1, False, False)
+
+
+def _im2col_plan(problem: Problem) -> Plan:
+  """Returns a plan that holds the neighbourhoods of as many depth planes as are allowed."""
+  depth, height, width = problem.axes
+  if not sizes.is_known(height.output, width.output):
+    return Plan(OVERLAP_ADD)
+  plane = height.output * width.output * math.prod(problem.taps) * problem.in_channels * 4
+  planes = max(1, _MAX_COLUMN_BYTES // 2 // max(1, plane))
+  samples = problem.batch if sizes.is_known(problem.batch) else 1
+  fits = sizes.is_known(depth.output) and depth.output * samples <= planes
+  return Plan(OVERLAP_ADD, tile=(None if fits else planes, None))
+
+
+def _overlap_add_choice(problem: Problem) -> Choice:
+  """Returns the parameters of overlap-add with the least expected cost."""
+  if problem.groups > 1 and problem.filter_in_channels == 1:
+    return _depthwise_choice(problem)
+  rows_first, columns_first = _layout(problem)
+  best = None
+  for gathered in costs.overlap_add_choices(problem):
+    for budget in (_MAX_COLUMN_BYTES, *_CACHE_COLUMN_BYTES):
+      tile = _tile(problem, gathered, columns_first, budget)
+      cost = costs.of_overlap_add(problem, gathered, columns_first, tile[0])
+      if best is None or cost.seconds < best.cost.seconds:
+        plan = Plan(
+          OVERLAP_ADD,
+          gathered=gathered,
+          rows_first=rows_first or (gathered == (True, True, True) and problem.out_channels <= 4),
+          columns_first=columns_first,
+          tile=tile,
+        )
+        best = Choice(plan, cost)
+  return best
+
+
+def _layout(problem: Problem) -> tuple[bool, bool]:
+  """Returns whether rows and columns are held channels first."""
+  few = 1 < problem.in_channels <= 8
+  if problem.data_format == NCDHW:
+    # Height and width become the inner loops; they must be worth it.
+    wide = problem.axes[2].input >= 16
+    return wide and problem.in_channels > 8, wide
+  return False, few
+
+
+def _tile(
+  problem: Problem, gathered: tuple[bool, bool, bool], columns_first: bool, budget: int
+) -> tuple[int | None, int | None]:
+  """Returns how much of depth and height to compute at a time to hold at most `budget` bytes."""
+  depth, height, _ = problem.axes
+  held = costs.of_overlap_add(problem, gathered, columns_first, None).column_bytes
+  if held <= budget:
+    return None, None
+  plane = costs.of_overlap_add(problem, gathered, columns_first, depth.stride).column_bytes
+  planes = max(1, budget // max(1, plane))
+  pieces = -(-depth.input // (planes * depth.stride))
+  planes = -(-depth.input // (pieces * depth.stride))
+  rows = None
+  if plane > max(budget, _MAX_COLUMN_BYTES):
+    rows = max(height.stride, height.input * budget // plane)
+  return planes * depth.stride, rows
+
+
+def _depthwise_choice(problem: Problem) -> Choice:
+  """Shifts, scales and adds; no columns are held."""
+  seconds = costs.flops(problem) / costs.DEPTHWISE_RATE
+  channels_first = problem.data_format == NCDHW and problem.axes[2].input >= 16
+  plan = Plan(
+    OVERLAP_ADD,
+    gathered=(True, True, True),
+    rows_first=channels_first,
+    columns_first=channels_first,
+  )
+  return Choice(plan, costs.Cost(seconds, 0))

@@ -1,5 +1,7 @@
 """What is to be computed: one validated call, free of the data format's order of dimensions."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Sequence
 from typing import Any

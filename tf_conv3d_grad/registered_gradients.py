@@ -13,8 +13,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_conv3d_grad import bilinear, sizes, validation
+from tf_conv3d_grad import bilinear, compiled, sizes, tf_compat, validation
 from tf_conv3d_grad.problem import Problem
+
+# Problems of eager calls, by shapes and attributes: checking one takes longer than a small gradient.
+_problems = compiled.FunctionCache(4096)
 
 
 def conv3d(op: Any, gradient: tf.Tensor) -> list:
@@ -71,16 +74,19 @@ def _validated(
   filter: tf.Tensor,  # noqa: A002
   out_backprop: tf.Tensor,
 ) -> tuple[Problem, tf.Tensor, tf.Tensor]:
-  problem, filter, out_backprop = validation.validate(  # noqa: A001
-    input_sizes,
-    filter,
-    out_backprop,
-    op.get_attr("strides"),
-    op.get_attr("padding"),
-    op.get_attr("data_format"),
-    op.get_attr("dilations"),
-  )
-  return problem, filter, _with_shape(out_backprop, problem.out_backprop_shape)
+  """Returns the problem that the operation is, and its two tensors fit to compute with."""
+  attributes = [op.get_attr(name) for name in ("strides", "padding", "data_format", "dilations")]
+  if not tf.executing_eagerly():
+    problem, filter, out_backprop = validation.validate(  # noqa: A001
+      input_sizes, filter, out_backprop, *attributes
+    )
+    return problem, filter, _with_shape(out_backprop, problem.out_backprop_shape)
+
+  def problem_of_call() -> Any:
+    return validation.validate(input_sizes, filter, out_backprop, *attributes)[0]
+
+  shapes = tuple(input_sizes), tf_compat.shape_tuple(filter), tf_compat.shape_tuple(out_backprop)
+  return _problems.get((str(attributes), filter.dtype, shapes), problem_of_call), filter, out_backprop
 
 
 def _shape(tensor: tf.Tensor) -> Any:

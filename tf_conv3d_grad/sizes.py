@@ -5,6 +5,9 @@ functions that are not. Under XLA a shape is a constant by the time of compilati
 disappear there.
 """
 
+from __future__ import annotations
+
+import functools
 from typing import Union
 
 import numpy as np
@@ -35,6 +38,8 @@ def shape_of(tensor: tf.Tensor) -> list[Size]:
 def as_tensor(sizes: list[Size] | tuple[Size, ...]) -> tf.Tensor:
   """Returns the sizes as one vector, a constant where all of them are known."""
   if is_known(*sizes):
+    if tf.executing_eagerly():
+      return _eager_constant(tuple(sizes))
     return tf.constant(np.asarray(sizes, np.int64))
   return tf.stack([tf.cast(size, tf.int64) for size in sizes])
 
@@ -42,3 +47,10 @@ def as_tensor(sizes: list[Size] | tuple[Size, ...]) -> tf.Tensor:
 def cast(size: Size) -> Size:
   """Returns a size that can be combined with any other: an integer, or an int64 tensor."""
   return size if is_known(size) else tf.cast(size, tf.int64)
+
+
+@functools.lru_cache(maxsize=4096)
+def _eager_constant(sizes: tuple[int, ...]) -> tf.Tensor:
+  """Returns a constant that small eager calls need not make anew each time."""
+  with tf.device("/CPU:0"):
+    return tf.constant(np.asarray(sizes, np.int64))

@@ -4,6 +4,8 @@ TensorFlow's kernels abort the process on some bad values, so nothing reaches th
 passed here. A `Problem` comes out, with a Python integer for every size that is known.
 """
 
+from __future__ import annotations
+
 import math
 import numbers
 from collections.abc import Sequence

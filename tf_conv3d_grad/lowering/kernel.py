@@ -4,11 +4,18 @@ On the CPU outside XLA that is oneDNN's or Eigen's, on a GPU cuDNN's. The plan s
 data format the kernel takes the call; a cast and a transpose do the rest.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tf_conv3d_grad import sizes, tf_compat
 from tf_conv3d_grad.plan import Plan
 from tf_conv3d_grad.problem import NDHWC, Problem, channels_last, from_channels_last
+
+# Samples up to which a batch is unrolled rather than looped over.
+_MAX_UNROLLED_BATCH = 16
 
 
 def backprop_input(
@@ -19,23 +26,30 @@ def backprop_input(
 ) -> tf.Tensor:
   """Returns the gradient of the convolution in its input."""
   inner = _as_the_kernel_takes_it(problem, plan)
-  result = tf_compat.conv3d_transpose(
-    input=_adapted(out_backprop, problem, inner),
-    filters=tf.cast(filter, inner.dtype),
-    output_shape=sizes.as_tensor(inner.input_shape),
-    **_attributes(inner),
-  )
+  filter = _cast(filter, inner.dtype)  # noqa: A001
+  one = inner.replace(batch=1) if plan.by_sample else inner
+
+  def compute(tensor: tf.Tensor) -> tf.Tensor:
+    return tf_compat.conv3d_transpose(
+      input=tensor,
+      filters=filter,
+      output_shape=sizes.as_tensor(one.input_shape),
+      **_attributes(one),
+    )
+
+  result = _mapped(compute, plan, inner, _adapted(out_backprop, problem, inner))
   return _restored(result, problem, inner)
 
 
 def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
   """Returns the convolution itself, the op's derivative in `out_backprop`."""
   inner = _as_the_kernel_takes_it(problem, plan)
-  result = tf_compat.raw_conv3d(
-    input=_adapted(input, problem, inner),
-    filter=tf.cast(filter, inner.dtype),
-    **_attributes(inner),
-  )
+  filter = _cast(filter, inner.dtype)  # noqa: A001
+
+  def compute(tensor: tf.Tensor) -> tf.Tensor:
+    return tf_compat.raw_conv3d(input=tensor, filter=filter, **_attributes(inner))
+
+  result = _mapped(compute, plan, inner, _adapted(input, problem, inner))
   return _restored(result, problem, inner)
 
 
@@ -53,10 +67,27 @@ def backprop_filter(
     out_backprop=_adapted(out_backprop, problem, inner),
     **_attributes(inner),
   )
-  return tf.cast(result, problem.dtype)
+  return _cast(result, problem.dtype)
+
+
+def _mapped(
+  compute: Callable[[tf.Tensor], tf.Tensor], plan: Plan, problem: Problem, tensor: tf.Tensor
+) -> tf.Tensor:
+  """Returns `compute(tensor)`, sample by sample if the plan says so."""
+  if not plan.by_sample:
+    return compute(tensor)
+  if sizes.is_known(problem.batch) and problem.batch <= _MAX_UNROLLED_BATCH:
+    return tf.concat([compute(sample) for sample in tf.split(tensor, problem.batch)], axis=0)
+  return tf.map_fn(
+    tf.autograph.experimental.do_not_convert(lambda sample: compute(sample[tf.newaxis])[0]),
+    tensor,
+    parallel_iterations=1,
+  )
 
 
 def _as_the_kernel_takes_it(problem: Problem, plan: Plan) -> Problem:
+  if problem.dtype == plan.kernel_dtype and problem.data_format == plan.kernel_format:
+    return problem
   return problem.replace(dtype=plan.kernel_dtype, data_format=plan.kernel_format)
 
 
@@ -72,11 +103,16 @@ def _attributes(problem: Problem) -> dict:
 def _adapted(tensor: tf.Tensor, problem: Problem, inner: Problem) -> tf.Tensor:
   if inner.data_format == NDHWC:
     tensor = channels_last(tensor, problem.data_format)
-  return tf.cast(tensor, inner.dtype)
+  return _cast(tensor, inner.dtype)
 
 
 def _restored(tensor: tf.Tensor, problem: Problem, inner: Problem) -> tf.Tensor:
-  tensor = tf.cast(tensor, problem.dtype)
+  tensor = _cast(tensor, problem.dtype)
   if inner.data_format == NDHWC:
     tensor = from_channels_last(tensor, problem.data_format)
   return tensor
+
+
+def _cast(tensor: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+  # Even a cast to the dtype that it has costs a small eager call a tenth of its time.
+  return tensor if tensor.dtype == dtype else tf.cast(tensor, dtype)

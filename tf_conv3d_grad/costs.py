@@ -1,0 +1,164 @@
+"""What each way of computing a problem is expected to cost: the figures behind the policy.
+
+Seconds of one core, measured on a 2.x GHz x86 server core with AVX-512 (TensorFlow 2.21); with
+several cores all of them shrink alike, so that only their ratios decide. How to measure them again is
+in docs/cost_model.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+
+import tensorflow as tf
+
+from tf_conv3d_grad import geometry
+from tf_conv3d_grad.problem import Axis, Problem
+
+# Arithmetic of XLA's and Eigen's matrix product, multiply-adds counted as two: 105-120 GF/s a core in
+# float32, a fifth of that in float64 (2048^3 products).
+_PRODUCT_RATE = {tf.float32: 105e9, tf.float64: 20e9}
+# A product's inner or outer dimension at which it reaches half that rate.
+_HALF_RATE_LENGTH = 12
+# Bytes of neighbours concatenated: 3 GB/s for runs of 64 channels, 0.3 GB/s for single ones.
+_GATHER_RATE, _GATHER_RUN = 3e9, 10
+# Bytes of columns added up: 15 GB/s for runs of 32 channels or more, 1.5 GB/s for single ones, and 4
+# GB/s for columns held channels first.
+_SCATTER_RATE, _SCATTER_RUN = 15e9, 32
+_SCATTER_FIRST_RATE = 4e9
+# Columns beyond this size leave the cache before they are added up, which takes twice as long.
+_CACHE_BYTES, _OUT_OF_CACHE = 12 << 20, 0.5
+# Bytes of a result put together from phases, and of a tensor transposed.
+_MOVE_RATE = 5e9
+# One more piece of a loop.
+_PIECE = 30e-6
+# One more operation to call, trace or compile.
+_OPERATION = 10e-6
+# TensorFlow's kernels: oneDNN and Eigen reach these with enough channels, and half with this many.
+_ONEDNN_RATE = {tf.float32: 140e9, tf.bfloat16: 900e9}
+_ONEDNN_HALF_RATE_CHANNELS = 10
+_EIGEN_RATE = {tf.float32: 40e9, tf.float64: 14e9}
+# A depthwise problem's shifts, products and sums, fused into one loop.
+DEPTHWISE_RATE = 5e9
+# XLA compiles an overlap-add in 0.15 to 0.5 s.
+COMPILE_SECONDS = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+  """What one way of computing a problem is expected to take.
+
+  Attributes:
+    seconds: Of one core.
+    column_bytes: Of columns and gathered neighbours held at a time.
+  """
+
+  seconds: float
+  column_bytes: int
+
+
+def flops(problem: Problem) -> int:
+  """Returns the useful arithmetic of a static problem, a multiply-add counted as two."""
+  cells = problem.batch * math.prod(axis.output for axis in problem.axes)
+  return 2 * cells * math.prod(problem.taps) * problem.filter_in_channels * problem.out_channels
+
+
+def tensor_bytes(problem: Problem) -> int:
+  """Returns the bytes of the three tensors of a static problem."""
+  shapes = (problem.input_shape, problem.filter_shape, problem.out_backprop_shape)
+  return problem.dtype.size * sum(math.prod(shape) for shape in shapes)
+
+
+def of_kernel(problem: Problem, dtype: tf.DType, onednn: bool) -> Cost:
+  """Returns the cost of TensorFlow's own CPU kernel."""
+  if onednn and dtype in _ONEDNN_RATE:
+    rate = _ONEDNN_RATE[dtype] * _efficiency(problem.in_channels, _ONEDNN_HALF_RATE_CHANNELS)
+  else:
+    rate = _EIGEN_RATE[tf.float64 if dtype == tf.float64 else tf.float32]
+  moved = tensor_bytes(problem) / _MOVE_RATE if dtype != problem.dtype else 0.0
+  return Cost(flops(problem) / rate + moved + 10 * _OPERATION, 0)
+
+
+def of_overlap_add(
+  problem: Problem,
+  gathered: tuple[bool, bool, bool],
+  columns_first: bool,
+  depth_tile: int | None,
+) -> Cost:
+  """Returns the cost of overlap-add with these parameters, compiled by XLA."""
+  dtype = tf.float64 if problem.dtype == tf.float64 else tf.float32
+  axes = list(problem.axes)
+  pieces = 1
+  if depth_tile is not None and depth_tile < axes[0].input:
+    pieces = problem.batch * -(-axes[0].input // depth_tile)
+    axes[0] = dataclasses.replace(
+      axes[0], input=depth_tile, output=-(-depth_tile // axes[0].stride)
+    )
+    batch = 1
+  else:
+    batch = problem.batch
+  inner, groups = problem.filter_in_channels, problem.groups
+  out = problem.out_channels // groups
+
+  cells, scattered_taps, phases, gathered_taps = batch, 1, 1, 1
+  for axis, is_gathered in zip(axes, gathered):
+    if _is_shuffled(axis):
+      cells, scattered_taps = cells * axis.output, scattered_taps * axis.taps
+    elif is_gathered:
+      cells = cells * -(-axis.input // axis.stride)
+      phases, gathered_taps = phases * min(axis.stride, axis.taps), gathered_taps * axis.taps
+    else:
+      cells, scattered_taps = cells * _span(axis), scattered_taps * axis.taps
+  # Over all phases together every tap is multiplied once.
+  products = 2 * cells * gathered_taps * scattered_taps * inner * out * groups
+  depth = gathered_taps / phases * out
+  width = scattered_taps * inner
+  rate = _PRODUCT_RATE[dtype] * _efficiency(depth) * _efficiency(width)
+  gathered_bytes = dtype.size * cells * gathered_taps * out * groups
+  column_bytes = dtype.size * cells * width * groups
+  seconds = products / rate
+  if gathered_taps > phases or groups > 1:
+    seconds += gathered_bytes / (_GATHER_RATE * min(1.0, (out + 2) / (_GATHER_RUN + 2)))
+  if columns_first:
+    scatter_rate = _SCATTER_FIRST_RATE
+  else:
+    scatter_rate = _SCATTER_RATE * min(1.0, (inner + 2) / (_SCATTER_RUN + 2))
+  if column_bytes > _CACHE_BYTES:
+    scatter_rate *= _OUT_OF_CACHE
+  seconds += column_bytes * phases / scatter_rate
+  result = dtype.size * batch * math.prod(axis.input for axis in axes) * problem.in_channels
+  seconds += result * sum(axis.stride > 1 for axis in axes) / _MOVE_RATE
+  operations = gathered_taps + scattered_taps
+  seconds += operations * _OPERATION
+  held = column_bytes * phases + gathered_bytes // max(1, phases)
+  return Cost(pieces * (seconds + _PIECE), int(held))
+
+
+def overlap_add_choices(problem: Problem) -> list[tuple[bool, bool, bool]]:
+  """Returns which sets of axes are worth gathering: those of few enough neighbours to compile."""
+  choices = []
+  # Depth first: its windows are the largest runs of memory, so of equals it is the better.
+  for width, height, depth in itertools.product((False, True), repeat=3):
+    gathered = (depth, height, width)
+    neighbours = math.prod(a.taps for a, is_gathered in zip(problem.axes, gathered) if is_gathered)
+    if neighbours <= 27 and not any(
+      is_gathered and (_is_shuffled(axis) or axis.taps == 1)
+      for axis, is_gathered in zip(problem.axes, gathered)
+    ):
+      choices.append(gathered)
+  return choices
+
+
+def _efficiency(length: float, half: float = _HALF_RATE_LENGTH) -> float:
+  return length / (length + half)
+
+
+def _span(axis: Axis) -> int:
+  """Returns how many cells of a scattered axis are multiplied, those for the shifts included."""
+  reach = geometry.extent(axis.taps, axis.dilation) - 1
+  return -(-axis.input // axis.stride) + reach // axis.stride
+
+
+def _is_shuffled(axis: Axis) -> bool:
+  return axis.stride > 1 and axis.dilation == 1 and axis.taps == axis.stride
