@@ -88,7 +88,7 @@ def of_overlap_add(
 ) -> Cost:
   """Returns the cost of overlap-add with these parameters, compiled by XLA."""
   dtype = tf.float64 if problem.dtype == tf.float64 else tf.float32
-  axes = list(problem.axes)
+  axes = [axis.simplified()[0] for axis in problem.axes]
   pieces = 1
   if depth_tile is not None and depth_tile < axes[0].input:
     pieces = problem.batch * -(-axes[0].input // depth_tile)
@@ -103,7 +103,7 @@ def of_overlap_add(
 
   cells, scattered_taps, phases, gathered_taps = batch, 1, 1, 1
   for axis, is_gathered in zip(axes, gathered):
-    if _is_shuffled(axis):
+    if axis.is_shuffled:
       cells, scattered_taps = cells * axis.output, scattered_taps * axis.taps
     elif is_gathered:
       cells = cells * -(-axis.input // axis.stride)
@@ -138,13 +138,14 @@ def of_overlap_add(
 def overlap_add_choices(problem: Problem) -> list[tuple[bool, bool, bool]]:
   """Returns which sets of axes are worth gathering: those of few enough neighbours to compile."""
   choices = []
+  axes = [axis.simplified()[0] for axis in problem.axes]
   # Depth first: its windows are the largest runs of memory, so of equals it is the better.
   for width, height, depth in itertools.product((False, True), repeat=3):
     gathered = (depth, height, width)
-    neighbours = math.prod(a.taps for a, is_gathered in zip(problem.axes, gathered) if is_gathered)
+    neighbours = math.prod(a.taps for a, is_gathered in zip(axes, gathered) if is_gathered)
     if neighbours <= 27 and not any(
-      is_gathered and (_is_shuffled(axis) or axis.taps == 1)
-      for axis, is_gathered in zip(problem.axes, gathered)
+      is_gathered and (axis.is_shuffled or axis.taps == 1)
+      for axis, is_gathered in zip(axes, gathered)
     ):
       choices.append(gathered)
   return choices
@@ -158,7 +159,3 @@ def _span(axis: Axis) -> int:
   """Returns how many cells of a scattered axis are multiplied, those for the shifts included."""
   reach = geometry.extent(axis.taps, axis.dilation) - 1
   return -(-axis.input // axis.stride) + reach // axis.stride
-
-
-def _is_shuffled(axis: Axis) -> bool:
-  return axis.stride > 1 and axis.dilation == 1 and axis.taps == axis.stride

@@ -15,8 +15,8 @@ from tf_conv3d_grad.problem import NCDHW, NDHWC, Problem
 # What overlap-add may hold of columns at a time, and what it holds for the sake of the cache.
 _MAX_COLUMN_BYTES = 96 << 20
 _CACHE_COLUMN_BYTES = (48 << 20, 16 << 20, 6 << 20)
-# Python unrolls the phases of a stride; beyond these only a loop is sensible.
-_MAX_STRIDE = 64
+# Python unrolls the taps and phases of an axis; beyond these only a loop is sensible.
+_MAX_UNROLLED = 64
 _MAX_PHASES = 64
 # A kernel of Eigen's takes a batch of several samples up to 100 times longer than one by one: 24^3,
 # 32 to 64 channels, k=3 s=2, float32: 4.4 ms for a batch of 1, 646 ms for 2. Not worth it below:
@@ -113,11 +113,13 @@ def _kernel_plan(problem: Problem, environment: Environment) -> Plan:
   if _is_onednn(plan, environment):
     # oneDNN's bfloat16 is 5 to 20 times slower channels first, except for pointwise filters; two
     # transposes cost less. In float32 it is about as fast, and they cost more.
-    if dtype == tf.float32 or problem.taps == (1, 1, 1):
+    pointwise = sizes.is_known(*problem.taps) and math.prod(problem.taps) == 1
+    if dtype == tf.float32 or pointwise:
       return dataclasses.replace(plan, kernel_format=problem.data_format)
     return plan
+  several = not sizes.is_known(problem.batch) or problem.batch > 1
   large = not problem.is_static or costs.flops(problem) > _BY_SAMPLE_FLOPS * problem.batch
-  return dataclasses.replace(plan, by_sample=large and problem.batch != 1)
+  return dataclasses.replace(plan, by_sample=several and large)
 
 
 def _is_onednn(plan: Plan, environment: Environment) -> bool:
@@ -158,14 +160,11 @@ def _can_unroll(problem: Problem, function: str) -> bool:
     return False
   if function != "backprop_input":
     return math.prod(problem.taps) <= 343
-  if any(axis.stride > _MAX_STRIDE and axis.output != 1 for axis in problem.axes):
+  axes = [axis.simplified()[0] for axis in problem.axes]
+  unrolled = [axis for axis in axes if not axis.is_shuffled]
+  if any(max(axis.stride, axis.taps) > _MAX_UNROLLED for axis in unrolled):
     return False
-  phases = math.prod(
-    1 if axis.stride == axis.taps else min(axis.stride, axis.taps)
-    for axis in problem.axes
-    if axis.output != 1
-  )
-  return phases <= _MAX_PHASES and max(problem.taps) <= _MAX_STRIDE
+  return math.prod(min(axis.stride, axis.taps) for axis in unrolled) <= _MAX_PHASES
 
 
 def _gather_depth(problem: Problem) -> tuple[bool, bool, bool]:

@@ -14,6 +14,9 @@ from tf_conv3d_grad.sizes import Size
 NDHWC = "NDHWC"
 NCDHW = "NCDHW"
 
+# Phases of an axis up to which each is taken on its own; see `Axis.simplified`.
+_MAX_PHASES = 4
+
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
@@ -34,6 +37,38 @@ class Axis:
   stride: int
   dilation: int
   lead: Size
+
+  @property
+  def is_shuffled(self) -> bool:
+    """Whether the taps reach each cell of the result at most once, in the order of the cells."""
+    return self.stride > 1 and self.dilation == 1 and self.taps == self.stride
+
+  def simplified(self) -> tuple[Axis, slice]:
+    """Returns an axis of the same result without idle taps and idle strides.
+
+    Returns:
+      The axis, and which of this axis's taps it has, less the zeros that it adds behind them.
+    """
+    if not sizes.is_known(self.input, self.output, self.lead):
+      return self, slice(0, self.taps)
+    last = (self.output - 1) * self.stride - self.lead
+    live = [
+      tap
+      for tap in range(self.taps)
+      if tap * self.dilation - self.lead < self.input and last + tap * self.dilation >= 0
+    ] or [0]
+    first, taps = live[0], len(live)
+    dilation = self.dilation if taps > 1 else 1
+    stride = self.stride
+    if self.output == 1:  # nothing strides, so each tap can be a phase of its own
+      stride = taps if dilation == 1 else 1
+    lead = self.lead - first * self.dilation
+    whole = taps
+    if _MAX_PHASES < taps < stride <= 2 * taps and dilation == 1:
+      # Products with zeros, but not many; each phase on its own would be as many operations.
+      whole = stride
+    axis = Axis(self.input, self.output, whole, stride, dilation, lead)
+    return axis, slice(first, first + taps)
 
 
 @dataclasses.dataclass(frozen=True)

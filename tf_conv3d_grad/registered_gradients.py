@@ -16,7 +16,7 @@ import tensorflow as tf
 from tf_conv3d_grad import bilinear, compiled, sizes, tf_compat, validation
 from tf_conv3d_grad.problem import Problem
 
-# Problems of eager calls, by shapes and attributes: checking one takes longer than a small gradient.
+# Problems of eager calls, by shapes and attributes; checking takes longer than a small gradient.
 _problems = compiled.FunctionCache(4096)
 
 
@@ -86,7 +86,8 @@ def _validated(
     return validation.validate(input_sizes, filter, out_backprop, *attributes)[0]
 
   shapes = tuple(input_sizes), tf_compat.shape_tuple(filter), tf_compat.shape_tuple(out_backprop)
-  return _problems.get((str(attributes), filter.dtype, shapes), problem_of_call), filter, out_backprop
+  known: Any = _problems.get((str(attributes), filter.dtype, shapes), problem_of_call)
+  return known, filter, out_backprop
 
 
 def _shape(tensor: tf.Tensor) -> Any:

@@ -17,7 +17,6 @@ channels and of groups must be known, and `lead` on every axis.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from typing import NamedTuple
@@ -33,8 +32,6 @@ from tf_conv3d_grad.sizes import Size
 # Sums of more shifted columns than this are taken one axis at a time: their loop would hold that many
 # addresses, and XLA takes long to compile it.
 _MAX_TERMS = 32
-# Phases of one axis up to which each is taken on its own.
-_MAX_PHASES = 4
 
 
 def backprop_input(
@@ -101,10 +98,9 @@ class _Line(NamedTuple):
 
 def _piece(problem: Problem, plan: Plan, filter: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:  # noqa: A002
   """Returns the result on one tile, in the problem's data format and dtype."""
-  axes, filter = _without_idle_taps(problem.axes, filter)  # noqa: A001
-  axes, filter = _with_whole_strides(axes, filter)  # noqa: A001
+  axes, filter = _simplified(problem.axes, filter)  # noqa: A001
   problem = problem.replace(axes=axes)
-  shuffled = [a for a in range(3) if _is_shuffled(axes[a])]
+  shuffled = [a for a in range(3) if axes[a].is_shuffled]
   gathered = [a for a in range(3) if plan.gathered[a] and a not in shuffled]
   scattered = [a for a in range(3) if a not in shuffled and a not in gathered]
   # Pad once: XLA's loops over windows of one tensor vectorize, those over padded tensors do not.
@@ -136,51 +132,16 @@ def _piece(problem: Problem, plan: Plan, filter: tf.Tensor, rows: tf.Tensor) -> 
   return _finished(_shuffled(columns, problem, plan, shuffled), problem, plan)
 
 
-def _without_idle_taps(
+def _simplified(
   axes: tuple[Axis, Axis, Axis], filter: tf.Tensor  # noqa: A002
-) -> tuple[tuple[Axis, Axis, Axis], tf.Tensor]:
-  """Leaves out the taps at either end that reach no cell, and strides that nothing takes."""
-  index, live = [], []
-  for axis in axes:
-    taps = range(axis.taps)
-    if sizes.is_known(axis.input, axis.output):
-      last = (axis.output - 1) * axis.stride - axis.lead
-      taps = [
-        tap for tap in taps
-        if tap * axis.dilation - axis.lead < axis.input and last + tap * axis.dilation >= 0
-      ] or [0]  # fmt: skip
-      if axis.output == 1:
-        axis = Axis(axis.input, 1, axis.taps, 1, axis.dilation, axis.lead)
-    first, count = taps[0], len(taps)
-    index.append(slice(first, first + count))
-    dilation = axis.dilation if count > 1 else 1
-    lead = axis.lead - first * axis.dilation
-    live.append(Axis(axis.input, axis.output, count, axis.stride, dilation, lead))
-  whole = all(axis.taps == old.taps for axis, old in zip(live, axes))
-  return tuple(live), filter if whole else filter[tuple(index)]
-
-
-def _with_whole_strides(
-  axes: tuple[Axis, Axis, Axis], filter: tf.Tensor  # noqa: A002
-) -> tuple[tuple[Axis, Axis, Axis], tf.Tensor]:
-  """Fills long filters up to an even longer stride with zeros, so that the axis can be shuffled.
-
-  Those are products with zeros, but fewer than eight times as many; each phase on its own would be
-  as many operations as there are taps.
-  """
-  whole = tuple(
-    dataclasses.replace(axis, taps=axis.stride, dilation=1)
-    if _MAX_PHASES < axis.taps < axis.stride <= 2 * axis.taps and axis.dilation == 1 else axis
-    for axis in axes
-  )  # fmt: skip
-  for dimension, (axis, before) in enumerate(zip(whole, axes)):
-    filter = shifts.pad(filter, dimension, 0, axis.taps - before.taps)  # noqa: A001
-  return whole, filter
-
-
-def _is_shuffled(axis: Axis) -> bool:
-  """Whether the taps reach each cell of the result exactly once."""
-  return axis.stride > 1 and axis.dilation == 1 and axis.taps == axis.stride
+) -> tuple[tuple[Axis, ...], tf.Tensor]:
+  """Leaves idle taps and strides out."""
+  simple = [axis.simplified() for axis in axes]
+  if any(taps != slice(0, axis.taps) for axis, (_, taps) in zip(axes, simple)):
+    filter = filter[tuple(taps for _, taps in simple)]  # noqa: A001
+  for dimension, (axis, taps) in enumerate(simple):
+    filter = shifts.pad(filter, dimension, 0, axis.taps - (taps.stop - taps.start))  # noqa: A001
+  return tuple(axis for axis, _ in simple), filter
 
 
 def _as_slice(taps: tuple[int, ...]) -> slice:
@@ -213,9 +174,14 @@ def _product(
   batch, *cells = _cells(neighbours[0], plan)
   channels = layout.channel_dimension(plan.rows_first)
   rows = neighbours[0] if count == 1 else tf.concat(neighbours, channels)
+  transposed = groups == 1 and count == 1  # then the filter's own order will do
   if groups == 1:
     rows = tf.reshape(rows, [count * out, -1] if plan.rows_first else [-1, count * out])
-    weights = tf.reshape(tf.transpose(tf.reshape(weights, [count, outer, out]), [0, 2, 1]), [-1, outer])
+    weights = tf.reshape(weights, [count, outer, out])
+    if transposed:
+      weights = weights[0]
+    else:
+      weights = tf.reshape(tf.transpose(weights, [0, 2, 1]), [-1, outer])
   elif plan.rows_first:
     rows = tf.transpose(tf.reshape(rows, [count, groups, out, -1]), [1, 0, 2, 3])
     rows = tf.reshape(rows, [groups, count * out, -1])
@@ -226,10 +192,14 @@ def _product(
     weights = tf.reshape(weights, [count, outer, groups, out])
     weights = tf.reshape(tf.transpose(weights, [2, 0, 3, 1]), [groups, count * out, outer])
   if plan.columns_first:
-    columns = tf.matmul(weights, rows, transpose_a=True, transpose_b=not plan.rows_first)
+    columns = tf.matmul(
+      weights, rows, transpose_a=not transposed, transpose_b=not plan.rows_first
+    )
     shape = [groups, outer, batch, *cells]
   else:
-    columns = tf.matmul(rows, weights, transpose_a=plan.rows_first)
+    columns = tf.matmul(
+      rows, weights, transpose_a=plan.rows_first, transpose_b=transposed
+    )
     shape = [groups * batch, *cells, outer]
   return tf.reshape(columns, sizes.as_tensor(shape))
 
