@@ -60,7 +60,7 @@ bazel: $(VENV)/.has-test  ## Run the tests under Bazel, offline
 	$(BAZEL_OFFLINE) $(python) test //... $(BAZEL_ARGS)
 
 bench: $(VENV)/.has-bench  ## Race the op against its peers
-	$(python) benchmarks/run.py $(BENCH_ARGS)
+	$(python) -m benchmarks $(BENCH_ARGS)
 
 bench-peers:  ## Install the peers of the benchmark, each in an environment of its own
 	$(PYTHON) -m venv .venv-torch

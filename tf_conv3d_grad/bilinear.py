@@ -91,7 +91,7 @@ def _differentiable(
     return _computed(name, problem, operands)
 
   @tf.custom_gradient
-  def function(*operands):
+  def function(*operands: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     result = _computed(name, problem, operands)
     return result, lambda gradient: derivatives(tf.convert_to_tensor(gradient))
 

@@ -1,8 +1,8 @@
 """Raising the right exception for a broken rule, now or when the value is known.
 
 A rule is stated once. If everything in it is known, a broken one raises at once; if not, it becomes
-part of the graph and raises when that runs, or, in a function that XLA compiles as a whole, when that
-is compiled, because XLA drops assertions.
+part of the graph and raises when that runs, or, in a function that XLA compiles as a whole, when
+that is compiled, because XLA drops assertions.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What each way of computing a problem is expected to cost: the figures behind the policy.
 
 Seconds of one core, measured on a 2.x GHz x86 server core with AVX-512 (TensorFlow 2.21); with
-several cores all of them shrink alike, so that only their ratios decide. How to measure them again is
-in docs/cost_model.md.
+several cores all of them shrink alike, so that only their ratios decide. How to measure them again
+is in docs/cost_model.md.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import tensorflow as tf
 from tf_conv3d_grad import geometry
 from tf_conv3d_grad.problem import Axis, Problem
 
-# Arithmetic of XLA's and Eigen's matrix product, multiply-adds counted as two: 105-120 GF/s a core in
-# float32, a fifth of that in float64 (2048^3 products).
+# Arithmetic of XLA's and Eigen's matrix product, multiply-adds counted as two: 105-120 GF/s a core
+# in float32, a fifth of that in float64 (2048^3 products).
 _PRODUCT_RATE = {tf.float32: 105e9, tf.float64: 20e9}
 # A product's inner or outer dimension at which it reaches half that rate.
 _HALF_RATE_LENGTH = 12
 # Bytes of neighbours concatenated: 3 GB/s for runs of 64 channels, 0.3 GB/s for single ones.
 _GATHER_RATE, _GATHER_RUN = 3e9, 10
-# Bytes of columns added up: 15 GB/s for runs of 32 channels or more, 1.5 GB/s for single ones, and 4
-# GB/s for columns held channels first.
+# Bytes of columns added up: 15 GB/s for runs of 32 channels or more, 1.5 GB/s for single ones, and
+# 4 GB/s for columns held channels first.
 _SCATTER_RATE, _SCATTER_RUN = 15e9, 32
 _SCATTER_FIRST_RATE = 4e9
 # Columns beyond this size leave the cache before they are added up, which takes twice as long.

@@ -1,7 +1,8 @@
 """Eager calls that were made before: checked and planned once, then looked up.
 
-A small eager call takes the kernel 50 microseconds; checking it takes Python longer than that. So the
-second call with the same shapes, dtypes and attributes goes straight to what the first one found.
+A small eager call takes the kernel 50 microseconds; checking it takes Python longer than that. So
+the second call with the same shapes, dtypes and attributes goes straight to what the first one
+found.
 """
 
 from __future__ import annotations
@@ -47,13 +48,15 @@ def find(
     if input_sizes.dtype not in (tf.int32, tf.int64):
       return None
     input_sizes = input_sizes.numpy().tolist()
-  lists = (input_sizes, strides, dilations)
+  lists: tuple[Any, ...] = (input_sizes, strides, dilations)
   if any(type(values) not in (list, tuple) for values in lists):
     return None
   if any(type(value) is not int for values in lists for value in values):
     return None
   key = (
-    *map(tuple, lists),
+    tuple(input_sizes),
+    tuple(strides),
+    tuple(dilations),
     padding,
     data_format,
     filter.dtype,
@@ -77,6 +80,6 @@ def find(
     return None
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _eager_tensor() -> type:
   return type(tf.constant(0))

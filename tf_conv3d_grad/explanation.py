@@ -40,7 +40,7 @@ class Explanation:
 
   def __str__(self) -> str:
     header = ("where", "lowering", "compiled", "columns held", "predicted", "parameters")
-    rows = [header]
+    rows: list[tuple[str, ...]] = [header]
     for where, choices in (("called", self.called), ("inside jit_compile=True", self.inside_jit)):
       for place, choice in enumerate(choices):
         rows.append((f"{where}{'' if place == 0 else ', instead'}", *_row(choice)))
@@ -51,7 +51,7 @@ class Explanation:
 
   def _summary(self) -> str:
     work = "sizes known only at run time"
-    if self.flops is not None:
+    if self.flops is not None and self.bytes is not None:
       work = f"{self.flops / 1e9:.3g} GFLOP, {self.bytes / 2**20:.3g} MiB of tensors"
     kernels = "cuDNN" if self.environment.device == "GPU" else (
       "oneDNN" if self.environment.onednn else "Eigen"

@@ -10,7 +10,13 @@ from tf_conv3d_grad import tf_compat
 
 ENVIRONMENT_VARIABLE = "TF_CONV3D_GRAD_JIT_COMPILE"
 
-_NAMES = {"true": True, "1": True, "false": False, "0": False, "auto": "auto"}
+_NAMES: dict[str, bool | str] = {
+  "true": True,
+  "1": True,
+  "false": False,
+  "0": False,
+  "auto": "auto",
+}
 _local = threading.local()
 
 

@@ -91,6 +91,7 @@ def choices(
     return [Choice(kernel, cost), own]
   if environment.mode is False or own.cost is None:
     return [own]
+  assert compiled.cost is not None
   saved = own.cost.seconds - compiled.cost.seconds
   return [compiled, own] if saved * _CALLS > costs.COMPILE_SECONDS else [own, compiled]
 
@@ -188,12 +189,13 @@ def _overlap_add_choice(problem: Problem) -> Choice:
   if problem.groups > 1 and problem.filter_in_channels == 1:
     return _depthwise_choice(problem)
   rows_first, columns_first = _layout(problem)
-  best = None
+  best: Choice | None = None
+  least = math.inf
   for gathered in costs.overlap_add_choices(problem):
     for budget in (_MAX_COLUMN_BYTES, *_CACHE_COLUMN_BYTES):
       tile = _tile(problem, gathered, columns_first, budget)
       cost = costs.of_overlap_add(problem, gathered, columns_first, tile[0])
-      if best is None or cost.seconds < best.cost.seconds:
+      if cost.seconds < least:
         plan = Plan(
           OVERLAP_ADD,
           gathered=gathered,
@@ -201,7 +203,8 @@ def _overlap_add_choice(problem: Problem) -> Choice:
           columns_first=columns_first,
           tile=tile,
         )
-        best = Choice(plan, cost)
+        best, least = Choice(plan, cost), cost.seconds
+  assert best is not None  # scattering all axes is always among them
   return best
 
 

@@ -115,17 +115,20 @@ class Problem:
   @property
   def taps(self) -> tuple[Size, Size, Size]:
     """The three spatial lengths of the filter."""
-    return tuple(axis.taps for axis in self.axes)
+    depth, height, width = self.axes
+    return depth.taps, height.taps, width.taps
 
   @property
   def strides(self) -> tuple[int, int, int]:
     """The three strides."""
-    return tuple(axis.stride for axis in self.axes)
+    depth, height, width = self.axes
+    return depth.stride, height.stride, width.stride
 
   @property
   def dilations(self) -> tuple[int, int, int]:
     """The three dilations."""
-    return tuple(axis.dilation for axis in self.axes)
+    depth, height, width = self.axes
+    return depth.dilation, height.dilation, width.dilation
 
   @property
   def input_shape(self) -> list:
@@ -148,7 +151,7 @@ class Problem:
       return [batch, *spatial, channels]
     return [batch, channels, *spatial]
 
-  def replace(self, **changes: Any) -> "Problem":
+  def replace(self, **changes: Any) -> Problem:
     """Returns a copy with some fields changed."""
     return dataclasses.replace(self, **changes)
 

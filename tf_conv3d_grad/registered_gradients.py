@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_conv3d_grad import bilinear, compiled, sizes, tf_compat, validation
-from tf_conv3d_grad.problem import Problem
+from tf_conv3d_grad.problem import NDHWC, Problem
 
 # Problems of eager calls, by shapes and attributes; checking takes longer than a small gradient.
 _problems = compiled.FunctionCache(4096)
@@ -105,14 +105,9 @@ def _with_shape(tensor: tf.Tensor, shape: list) -> tf.Tensor:
 
 
 def _without_wrong_shape(op: Any, out_backprop: tf.Tensor) -> tf.Tensor:
-  """Returns a convolution's output, or a tensor like it, without the static shape if that lies.
-
-  TensorFlow's shape function of `Conv3D` swaps the dilations of height and width.
-  """
-  depth_first = [0, 2, 3, 4, 1] if op.get_attr("data_format") in (b"NCDHW", "NCDHW") else range(5)
-  dilations = [op.get_attr("dilations")[i] for i in depth_first]
-  padding = op.get_attr("padding")
-  wrong = dilations[2] != dilations[3] and padding in (b"VALID", "VALID")
-  if not wrong or tf.executing_eagerly():
-    return out_backprop
-  return tf.raw_ops.PlaceholderWithDefault(input=out_backprop, shape=[None] * 5)
+  """Returns a convolution's output, or a tensor like it, without the static shape if that lies."""
+  data_format = tf.compat.as_str(op.get_attr("data_format"))
+  padding = tf.compat.as_str(op.get_attr("padding"))
+  dilations = op.get_attr("dilations")
+  spatial = dilations[1:4] if data_format == NDHWC else dilations[2:]
+  return tf_compat.without_wrong_shape(out_backprop, padding, spatial)

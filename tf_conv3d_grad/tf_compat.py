@@ -10,6 +10,7 @@ import functools
 import os
 import threading
 import warnings
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -104,6 +105,17 @@ def calling_tensorflow() -> bool:
   return getattr(_calling, "tensorflow", False)
 
 
+def without_wrong_shape(output: tf.Tensor, padding: str, dilations: Sequence[int]) -> tf.Tensor:
+  """Returns the output of a `Conv3D` without its static shape, if TensorFlow infers a wrong one.
+
+  Its shape function takes the dilation of height for that of width and the other way round.
+  """
+  _, height, width = dilations
+  if tf.executing_eagerly() or padding != "VALID" or height == width:
+    return output
+  return tf.raw_ops.PlaceholderWithDefault(input=output, shape=[None] * 5)
+
+
 def op_attributes() -> list[tuple[ModuleType, str]]:
   """Returns where TensorFlow keeps the op's Python functions: modules and names in them."""
   modules = [tf.raw_ops, tf.compat.v1.raw_ops, tf.compat.v2.raw_ops, *_op_modules]
@@ -142,12 +154,13 @@ def shape_tuple(tensor: Any) -> tuple:
     return tuple(tensor.shape)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def onednn_enabled() -> bool:
   """Returns whether TensorFlow's CPU kernels are oneDNN's.
 
   It depends on build, processor and environment (`TF_ENABLE_ONEDNN_OPTS`), so it is asked of the
-  kernel: only oneDNN's takes dilations. The call is valid, so a kernel that does not take it raises.
+  kernel: only oneDNN's takes dilations. The call is valid, so a kernel that does not take it
+  raises.
   """
   with tf.init_scope(), tf.device("/CPU:0"):
     try:
@@ -164,7 +177,7 @@ def onednn_enabled() -> bool:
   return True
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def has_gpu() -> bool:
   """Returns whether this process can place operations on a GPU."""
   return bool(tf.config.list_logical_devices("GPU"))

@@ -95,7 +95,8 @@ def _window(name: str, values: Any, data_format: str) -> tuple[int, int, int]:
     )
   if not all(1 <= value <= _INT32_MAX for value in spatial):
     checks.fail(f"{name} must be between 1 and {_INT32_MAX}, got {list(values)}")
-  return tuple(spatial)
+  depth, height, width = spatial
+  return depth, height, width
 
 
 def _is_number(value: Any) -> bool:
@@ -264,7 +265,8 @@ def _problem(
   divisor = sizes.maximum(filter_in, 1)
   rules.equal(
     in_channels % divisor, 0,
-    "input_sizes must have a multiple of the in channels of filter: got {}, needed a multiple of {}",
+    "input_sizes must have a multiple of the in channels of filter: got {}, "
+    "needed a multiple of {}",
     in_channels, filter_in,
   )  # fmt: skip
   _when_both_or_neither(in_channels, filter_in, rules)
@@ -301,7 +303,7 @@ def _problem(
     data_format=data_format,
     padding=padding,
     batch=batch if isinstance(batch, int) else out_batch,
-    axes=tuple(axes),
+    axes=(axes[0], axes[1], axes[2]),
     in_channels=in_channels,
     filter_in_channels=filter_in,
     out_channels=filter_out if isinstance(filter_out, int) else out_channels,

@@ -1,1 +1,1 @@
-"""One file for each way of computing; each takes a problem, a plan and tensors, returns a tensor."""
+"""One file for each way of computing: a problem, a plan and tensors in, a tensor out."""

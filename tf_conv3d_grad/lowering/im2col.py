@@ -1,8 +1,8 @@
 """The op's two derivatives as one matrix product each, over every cell's neighbourhood (im2col).
 
 `conv3d` multiplies the neighbourhoods of the input by the filter, `backprop_filter` by
-`out_backprop`. Works for every dtype, format, dilation and group count, compiled or not; the numbers
-of taps, of channels and of groups must be known.
+`out_backprop`. Works for every dtype, format, dilation and group count, compiled or not; the
+numbers of taps, of channels and of groups must be known.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) ->
   depth, piece = _output_tiles(problem, plan)
   padded = tiles.pad(input, 1, depth)
 
-  def compute(index):
+  def compute(index: tf.Tensor) -> tf.Tensor:
     window = padded if depth.pieces == 1 else shifts.window(padded, 0, index // depth.pieces, 1)
     columns = _columns(piece, tiles.read(window, 1, depth, index % depth.pieces))
     product = tf.transpose(tf.matmul(columns, weights), [1, 0, 2])  # [M, g, out]
@@ -68,7 +68,7 @@ def backprop_filter(
   missing = depth.pieces * depth.axis.output - problem.axes[0].output
   out_backprop = shifts.pad(out_backprop, 1, 0, 0 if depth.pieces == 1 else missing)
 
-  def compute(index):
+  def compute(index: tf.Tensor) -> tf.Tensor:
     window, gradient = padded, out_backprop
     if not (sizes.is_known(depth.pieces) and depth.pieces == 1):
       window = shifts.window(padded, 0, index // depth.pieces, 1)

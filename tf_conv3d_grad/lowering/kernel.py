@@ -1,7 +1,7 @@
 """The op and its two derivatives as one call of TensorFlow's own kernel.
 
-On the CPU outside XLA that is oneDNN's or Eigen's, on a GPU cuDNN's. The plan says in which dtype and
-data format the kernel takes the call; a cast and a transpose do the rest.
+On the CPU outside XLA that is oneDNN's or Eigen's, on a GPU cuDNN's. The plan says in which dtype
+and data format the kernel takes the call; a cast and a transpose do the rest.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) ->
   filter = _cast(filter, inner.dtype)  # noqa: A001
 
   def compute(tensor: tf.Tensor) -> tf.Tensor:
-    return tf_compat.raw_conv3d(input=tensor, filter=filter, **_attributes(inner))
+    output = tf_compat.raw_conv3d(input=tensor, filter=filter, **_attributes(inner))
+    return tf_compat.without_wrong_shape(output, inner.padding, inner.dilations)
 
   result = _mapped(compute, plan, inner, _adapted(input, problem, inner))
   return _restored(result, problem, inner)

@@ -1,9 +1,10 @@
 """The two orders of dimensions that lowerings work in, and the data formats on either side.
 
 Channels last: `[batch, depth, height, width, channels]`, as in NDHWC. Channels first:
-`[channels, batch, depth, height, width]`, so that a matrix product over all cells is one whatever the
-batch.
+`[channels, batch, depth, height, width]`, so that a matrix product over all cells is one whatever
+the batch.
 """
+from __future__ import annotations
 
 import tensorflow as tf
 

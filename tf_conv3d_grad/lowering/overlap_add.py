@@ -2,14 +2,14 @@
 
 A transposed convolution is a pointwise one followed by overlap-add: one matrix product gives every
 tap's contribution (the columns), and sums of shifted columns put them in place. Stride, dilation
-and padding live in those shifts alone, so nothing is ever multiplied by an inserted zero (Anderson et
-al. 2017, "Low-memory GEMM-based convolution algorithms for deep neural networks"). Each axis is
+and padding live in those shifts alone, so nothing is ever multiplied by an inserted zero (Anderson
+et al. 2017, "Low-memory GEMM-based convolution algorithms for deep neural networks"). Each axis is
 
 - scattered: overlap-added after the product, as above;
 - gathered: shifted before it, the neighbours of each cell going into the product's inner dimension,
   one product a phase of the stride (Shi et al. 2016); or
-- shuffled, where the filter is no longer than the stride: nothing overlaps, and the columns are only
-  put in another order.
+- shuffled, where the filter is no longer than the stride: nothing overlaps, and the columns are
+only   put in another order.
 
 Works for every dtype, format, dilation and group count, compiled or not. The numbers of taps, of
 channels and of groups must be known, and `lead` on every axis.
@@ -29,8 +29,8 @@ from tf_conv3d_grad.plan import Plan
 from tf_conv3d_grad.problem import NDHWC, Axis, Problem
 from tf_conv3d_grad.sizes import Size
 
-# Sums of more shifted columns than this are taken one axis at a time: their loop would hold that many
-# addresses, and XLA takes long to compile it.
+# Sums of more shifted columns than this are taken one axis at a time: their loop would hold that
+# many addresses, and XLA takes long to compile it.
 _MAX_TERMS = 32
 
 

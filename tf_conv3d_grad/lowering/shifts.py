@@ -57,10 +57,11 @@ def merge(tensor: tf.Tensor, dimension: int) -> tf.Tensor:
 
 
 def refit(tensor: tf.Tensor, dimension: int, before: int, new_length: Size) -> tf.Tensor:
-  """Returns `tensor` with `before` zeros in front (cells cut off if negative), `new_length` long."""
+  """Returns `tensor` with `before` zeros in front, negative to cut cells off, `new_length` long."""
   (length,) = sizes.shape_of(tensor)[dimension : dimension + 1]
   after = sizes.maximum(new_length - before - length, 0)
-  return window(pad(tensor, dimension, max(before, 0), after), dimension, max(-before, 0), new_length)
+  return window(pad(tensor, dimension, max(before, 0), after), dimension, max(-before, 0),
+  new_length)
 
 
 def pad(tensor: tf.Tensor, dimension: int, before: Size, after: Size) -> tf.Tensor:

@@ -5,6 +5,9 @@ small for a filter of 31x31x31 as for one of a single tap. One matrix product a 
 are shifted, indices computed at run time say which cell goes where. Slower than the lowerings that
 unroll what they know.
 """
+from __future__ import annotations
+
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -25,12 +28,13 @@ def backprop_input(
   rows = _rows(problem, out_backprop)  # [g, M, out]
   weights = _weights(problem, filter)  # [taps, g, in, out]
 
-  def add_tap(index, total):
+  def add_tap(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     part = tf.matmul(rows, weights[index], transpose_b=True)  # [g, M, in]
     part = _cells(part, problem.batch, [axis.output for axis in problem.axes])
     for dimension, axis, tap in _tap(problem, index):
       cells = tf.range(sizes.cast(axis.input), dtype=tf.int64) + axis.lead - tap * axis.dilation
-      part = _taken(part, dimension, cells // axis.stride, axis.output, tf.equal(cells % axis.stride, 0))
+      reached = tf.equal(cells % axis.stride, 0)
+      part = _taken(part, dimension, cells // axis.stride, axis.output, reached)
     return index + 1, total + part
 
   total = _loop(problem, add_tap, tf.zeros(_input_shape(problem), rows.dtype))
@@ -44,7 +48,7 @@ def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) ->
   weights = _weights(problem, filter)
   lengths = [axis.output for axis in problem.axes]
 
-  def add_tap(index, total):
+  def add_tap(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     part = tf.matmul(_seen(problem, input, index), weights[index])  # [g, M, out]
     return index + 1, total + _cells(part, problem.batch, lengths)
 
@@ -64,7 +68,7 @@ def backprop_filter(
   input = _accumulated(problem, input)  # noqa: A001
   rows = _rows(problem, out_backprop)
 
-  def of_tap(index):
+  def of_tap(index: tf.Tensor) -> tf.Tensor:
     return tf.matmul(_seen(problem, input, index), rows, transpose_a=True)  # [g, in, out]
 
   by_tap = tf.map_fn(
@@ -155,7 +159,7 @@ def _count(problem: Problem) -> tf.Tensor:
   return tf.cast(problem.taps[0] * problem.taps[1] * problem.taps[2], tf.int64)
 
 
-def _loop(problem: Problem, add_tap, zeros: tf.Tensor) -> tf.Tensor:
+def _loop(problem: Problem, add_tap: Callable, zeros: tf.Tensor) -> tf.Tensor:
   count = _count(problem)
   _, total = tf.while_loop(
     lambda index, _: index < count,

@@ -1,4 +1,4 @@
-"""Computing a result piece by piece along batch, depth and height, so that little is held at once."""
+"""Computing a result piece by piece along batch, depth and height, to hold little at once."""
 
 from __future__ import annotations
 
@@ -82,7 +82,10 @@ def map_pieces(compute: Callable, count: Size, dtype: tf.DType) -> tf.Tensor:
   if sizes.is_known(count) and count == 1:
     return compute(0)[tf.newaxis]
   return tf.map_fn(
-    tf.autograph.experimental.do_not_convert(compute), tf.range(tf.cast(count, tf.int64)), fn_output_signature=dtype, parallel_iterations=1
+    tf.autograph.experimental.do_not_convert(compute),
+    tf.range(tf.cast(count, tf.int64)),
+    fn_output_signature=dtype,
+    parallel_iterations=1,
   )
 
 

@@ -1,0 +1,1 @@
+"""The op raced against TensorFlow's own, PyTorch and JAX; `python -m benchmarks --help`."""

@@ -1,0 +1,120 @@
+"""The contestants' side of the conversation: a JSON object a line in, one out.
+
+Requests, with what is answered besides `{"failed": ...}`:
+
+  {"do": "about"}                                    versions
+  {"do": "load", "folder": F, "problem": P}          {}; F has filter.npy and out_backprop.npy
+  {"do": "prepare", "contestant": C}                 first_s, and error against F's expected.npy
+  {"do": "sample", "contestant": C, "calls": N}      seconds of one call, the mean of N
+  {"do": "peak", "contestant": C}                    bytes added at the peak of a call, and error
+  {"do": "forget"}                                   {}; drops tensors and functions
+
+Standard output belongs to the conversation; what libraries print goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from benchmarks.peers import peak
+
+# Calls shorter than this are preceded by one that is not timed: the other contestants have just
+# had the caches, and their threads may still be spinning.
+_WARM_UP_BELOW_S = 0.05
+
+
+class Peer(Protocol):
+  """What a contestant's program has to offer."""
+
+  def about(self) -> dict[str, Any]:
+    """Returns versions and settings."""
+
+  def prepare(
+    self, contestant: str, problem: dict[str, Any], filter: np.ndarray, out_backprop: np.ndarray  # noqa: A002
+  ) -> Callable[[], Any]:
+    """Returns a call without arguments that returns once its result is there."""
+
+  def to_numpy(self, result: Any, problem: dict[str, Any]) -> np.ndarray:
+    """Returns a call's result in the problem's data format, as NumPy float32 or float64."""
+
+
+def serve(peer: Peer) -> None:
+  """Answers requests until there are no more."""
+  with os.fdopen(os.dup(1), "w") as answers:
+    os.dup2(2, 1)
+    session = _Session(peer)
+    for line in sys.stdin:
+      request = json.loads(line)
+      try:
+        answer = getattr(session, request.pop("do"))(**request)
+      except Exception as error:  # Refusals are results here; the driver decides what they mean.
+        answer = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+      print(json.dumps(answer), file=answers, flush=True)
+
+
+class _Session:
+  """One request a method."""
+
+  def __init__(self, peer: Peer) -> None:
+    self._peer = peer
+    self.forget()
+
+  def about(self) -> dict[str, Any]:
+    return self._peer.about()
+
+  def load(self, folder: str, problem: dict[str, Any]) -> dict[str, Any]:
+    self.forget()
+    self._folder, self._problem = pathlib.Path(folder), problem
+    self._tensors = [np.load(self._folder / f"{name}.npy") for name in ("filter", "out_backprop")]
+    return {}
+
+  def prepare(self, contestant: str) -> dict[str, Any]:
+    call = self._peer.prepare(contestant, self._problem, *self._tensors)
+    start = time.perf_counter()
+    result = call()
+    first_s = time.perf_counter() - start
+    self._calls[contestant] = call
+    return {"first_s": first_s, **self._compared(result)}
+
+  def sample(self, contestant: str, calls: int, expected_s: float) -> dict[str, Any]:
+    call = self._calls[contestant]
+    if expected_s < _WARM_UP_BELOW_S:
+      call()
+    start = time.perf_counter()
+    for _ in range(calls):
+      call()
+    return {"seconds": (time.perf_counter() - start) / calls}
+
+  def peak(self, contestant: str) -> dict[str, Any]:
+    call = self._peer.prepare(contestant, self._problem, *self._tensors)
+    self._tensors = []
+    added, result = peak.added_by(call)
+    return {"added": added, **self._compared(result)}
+
+  def forget(self) -> dict[str, Any]:
+    self._calls: dict[str, Callable[[], Any]] = {}
+    self._tensors: list[np.ndarray] = []
+    return {}
+
+  def _compared(self, result: Any) -> dict[str, float]:
+    expected = self._folder / "expected.npy"
+    if not expected.exists():
+      return {}
+    return {"error": relative_error(self._peer.to_numpy(result, self._problem), np.load(expected))}
+
+
+def relative_error(result: np.ndarray, expected: np.ndarray) -> float:
+  """Returns the relative error in the 2-norm; JSON has no infinity, so a wrong shape is 1e9."""
+  if result.shape != expected.shape:
+    return 1e9
+  error = np.linalg.norm(result.astype(np.float64).ravel() - expected.ravel())
+  error = float(error / np.linalg.norm(expected.ravel()))
+  return error if np.isfinite(error) else 1e9

@@ -1,0 +1,168 @@
+"""The benchmark's own arithmetic: what is raced, and what is made of the times."""
+
+from __future__ import annotations
+
+from absl.testing import absltest
+
+from benchmarks import cases, first_call, problem, race, rows, summary
+from benchmarks.networks import NETWORKS
+from benchmarks.workers import WorkerError
+from tf_conv3d_grad.conformance.case import Case
+
+_CASE = "mb1_id8_ic2oc3_k3s2d1_ndhwc_f32"
+_COMPILED = next(row for row in rows.ROWS if row.where == "compiled")
+
+
+def _ran(seconds, error=1e-7):
+  return {"median_s": seconds, "samples": [seconds], "first_s": seconds, "error": error}
+
+
+class CasesTest(absltest.TestCase):
+  def test_every_case_is_written_in_its_shortest_form(self):
+    for suite in cases.SUITES.values():
+      for case in suite:
+        self.assertEqual(str(Case.parse(case)), case)
+
+  def test_no_suite_lists_a_case_twice(self):
+    for name, suite in cases.SUITES.items():
+      self.assertLen(set(suite), len(suite), name)
+
+  def test_small_cases_are_small_and_no_others_are_raced_eagerly_only(self):
+    for name in cases.SMALL:
+      self.assertLessEqual(max(Case.parse(name).input_size), 8)
+    for network in NETWORKS.values():
+      self.assertTrue(cases.SMALL.isdisjoint(network.layers))
+
+  def test_many_shapes_differ(self):
+    for refused in (False, True):
+      found = [str(case) for case in first_call.shapes(30, refused)]
+      self.assertLen(set(found), 30)
+
+
+class ProblemTest(absltest.TestCase):
+  def test_paddings_are_tensorflows(self):
+    described = problem.describe(Case.parse("mb1_id8x9x10_ic1oc1_k3x2x1s2x1x4d1_ndhwc_f32"))
+    self.assertEqual(described["lead"], (0, 0, 0))
+    self.assertEqual(described["trail"], (1, 1, 0))
+
+  def test_bytes_are_those_of_all_three_tensors(self):
+    case = Case.parse("mb2_id4_ic3oc5_k2s2d1_ndhwc_f16")
+    self.assertEqual(problem.tensor_bytes(case), 2 * (2 * 64 * 3 + 8 * 3 * 5 + 2 * 8 * 5))
+
+
+class SummaryTest(absltest.TestCase):
+  def test_ratio_is_to_the_best_of_the_others(self):
+    row = next(row for row in rows.ROWS if row.where == "default")
+    seconds = {row.ours: 2.0, row.theirs[0]: 6.0, row.theirs[1]: 4.0}
+    self.assertEqual(row.ratio(Case.parse(_CASE), seconds), 2.0)
+
+  def test_rate_is_compared_to_the_matrix_product_s(self):
+    row = next(row for row in rows.ROWS if row.where == "matmul")
+    case = Case.parse("mb1_id32_ic32oc64_k3s1d1_ndhwc_f32")
+    seconds = {row.ours: 1.0, rows.MATMUL: 1.0}
+    self.assertAlmostEqual(row.ratio(case, seconds), case.flops / rows.MATMUL_FLOPS)
+
+  def test_cases_that_the_others_refuse_are_not_counted(self):
+    (line,) = summary.lines({
+      _CASE: {_COMPILED.ours: _ran(1.0), _COMPILED.theirs[0]: _ran(30.0)},
+      "mb1_id9_ic2oc3_k3s2d1_ndhwc_f32": {
+        _COMPILED.ours: _ran(1.0), _COMPILED.theirs[0]: {"failed": "refused"}
+      },
+    })  # fmt: skip
+    self.assertEqual(line.ratios, {_CASE: 30.0})
+    self.assertLen(line.refused, 1)
+    self.assertTrue(line.reached)
+
+  def test_a_wrong_result_of_the_op_fails_its_row_however_fast(self):
+    other = "mb1_id9_ic2oc3_k3s2d1_ndhwc_f32"
+    (line,) = summary.lines({
+      _CASE: {_COMPILED.ours: _ran(1.0, error=0.1), _COMPILED.theirs[0]: _ran(30.0)},
+      other: {_COMPILED.ours: _ran(1.0), _COMPILED.theirs[0]: _ran(30.0)},
+    })
+    self.assertEqual(line.failed, (_CASE,))
+    self.assertFalse(line.reached)
+
+  def test_ratios_near_the_limit_are_timed_longer_on_either_side(self):
+    case = Case.parse(_CASE)
+    for theirs, close in ((0.8, False), (0.95, True), (1.05, True), (1.3, False)):
+      seconds = {_COMPILED.ours: 1.0, _COMPILED.theirs[0]: theirs}
+      self.assertEqual(bool(rows.too_close(case, (_COMPILED,), seconds)), close, theirs)
+
+  def test_network_totals_count_every_layer_as_often_as_it_occurs(self):
+    layers = NETWORKS["highres3dnet"].layers
+    outcomes = {
+      layer: {_COMPILED.ours: _ran(1.0), _COMPILED.theirs[0]: _ran(3.0)} for layer in layers
+    }
+    totals = summary.network_totals(outcomes)["highres3dnet"]
+    self.assertEqual(totals[_COMPILED.ours]["seconds"], sum(layers.values()))
+    self.assertEqual(
+      summary.network_ratio(_COMPILED, outcomes, "highres3dnet"), (3.0, len(layers))
+    )
+
+
+class _FakeWorker:
+  """Answers without computing anything; `slow` takes its time, `dead` ends the program."""
+
+  def __init__(self):
+    self.folder = None
+
+  def ask(self, do, patience_s=60, contestant="", **arguments):
+    del patience_s, arguments
+    if contestant == "refusing":
+      return {"failed": "InvalidArgumentError: no"}
+    if contestant == "dead":
+      raise WorkerError("ended with status -6")
+    seconds = 100.0 if contestant == "slow" else 1.0
+    return {
+      "load": {},
+      "prepare": {"first_s": seconds, "error": 1e-7},
+      "sample": {"seconds": seconds / 2},
+    }[do]
+
+
+class _FakeWorkers:
+  """One program for everybody, started again after it has ended."""
+
+  absent: dict[str, str] = {}
+
+  def __init__(self):
+    self._worker = _FakeWorker()
+
+  def get(self, name):
+    del name
+    return self._worker
+
+  def drop(self, name):
+    del name
+    self._worker = _FakeWorker()
+
+  def forget_tensors(self):
+    pass
+
+
+class RaceTest(absltest.TestCase):
+  def _race(self, *contestants):
+    names = [f"tf/{contestant}" for contestant in contestants]
+    found = race.race(Case.parse(_CASE), names, _FakeWorkers(), race.Pace())
+    return [found[name] for name in names]
+
+  def test_medians_are_of_the_calls_after_the_first(self):
+    (outcome,) = self._race("good")
+    self.assertEqual((outcome["median_s"], outcome["first_s"]), (0.5, 1.0))
+    self.assertGreaterEqual(len(outcome["samples"]), race.Pace().least)
+
+  def test_who_is_hopelessly_slow_is_called_once(self):
+    (outcome,) = self._race("slow")
+    self.assertEqual(outcome["samples"], [100.0])
+
+  def test_a_refusal_is_no_time(self):
+    self.assertEqual(self._race("refusing"), [{"failed": "InvalidArgumentError: no"}])
+
+  def test_who_brings_the_program_down_does_not_stop_its_rivals(self):
+    dead, good = self._race("dead", "good")
+    self.assertIn("status -6", dead["failed"])
+    self.assertEqual(good["median_s"], 0.5)
+
+
+if __name__ == "__main__":
+  absltest.main()
