@@ -81,5 +81,5 @@ def find(
 
 
 @functools.cache
-def _eager_tensor() -> type:
+def _eager_tensor() -> Any:
   return type(tf.constant(0))

@@ -13,7 +13,6 @@ https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 
@@ -68,36 +67,3 @@ def phases(taps: int, stride: int, dilation: int, lead: int) -> tuple[Phase, ...
     Phase(residue, tuple(group), tuple((tap * dilation - lead) // stride for tap in group))
     for residue, group in sorted(members.items())
   )
-
-
-class Block(NamedTuple):
-  """Every `step`-th output cell, and the interleaved result cells that they alone reach.
-
-  Attributes:
-    first: The block's first output cell.
-    residue: Which result cells it reaches: those with `(i + lead) % dilation == residue`.
-    shift: Counted among those, the cell that its first output cell reaches with tap 0.
-  """
-
-  first: int
-  residue: int
-  shift: int
-
-
-def blocks(stride: int, dilation: int) -> tuple[tuple[Block, ...], int, int]:
-  """Splits a dilated axis into interleaved undilated ones.
-
-  With `g = gcd(stride, dilation)`, the output cells `o = first + (dilation / g) * j` reach only
-  cells of one remainder by `dilation`, and there they form an undilated transposed convolution of
-  stride `stride / g`; different `first` have different remainders (Wang & Ji 2018, "Smoothed
-  dilated convolutions", for stride 1).
-
-  Returns:
-    The blocks, the step `dilation / g` between the output cells of one, and its stride.
-  """
-  common = math.gcd(stride, dilation)
-  step = dilation // common
-  split = tuple(
-    Block(first, first * stride % dilation, first * stride // dilation) for first in range(step)
-  )
-  return split, step, stride // common

@@ -1,0 +1,123 @@
+"""Malformed calls raise in every way of calling, and never bring the process down.
+
+The calls of one way are made in one child process, so that an abort is seen as one.
+"""
+
+import functools
+import json
+import os
+import pathlib
+import tempfile
+
+from absl.testing import absltest, parameterized
+
+from tests import malformed_calls, testing
+
+
+@functools.cache
+def outcomes(way):
+  """Returns the outcome of every malformed call made in this way, by name.
+
+  A call that the child process dies of has the outcome None, and the rest gets another child.
+  """
+  remaining = [name for _, name, _ in malformed(way)]
+  found = {}
+  while remaining:
+    child = testing.run_child([malformed_calls.__file__, way, *remaining])
+    lines = [json.loads(line) for line in child.stdout.splitlines() if line.startswith("{")]
+    found.update((line["name"], line) for line in lines if "message" in line)
+    started = [line["name"] for line in lines]
+    if not started:
+      raise RuntimeError(f"the child process made no call: {child.stderr}")
+    if started[-1] not in found:
+      found[started[-1]] = None
+    remaining = [name for name in remaining if name not in found]
+  return found
+
+
+def malformed(way):
+  """Yields test name, name and call of every malformed call made in this way."""
+  for name, call in malformed_calls.CALLS.items():
+    if malformed_calls.is_made(way, call):
+      yield f"_{name}", name, call
+
+
+class ErrorsTestCase(parameterized.TestCase):
+  def assert_refused(self, way, name, call):
+    outcome = outcomes(way)[name]
+    self.assertIsNotNone(outcome, f"{way}: the process died")
+    if call.or_result and not outcome["exceptions"]:
+      return
+    expected = malformed_calls.expected_exceptions(way, call)
+    self.assertTrue(
+      set(expected) & set(outcome["exceptions"]),
+      f"{way}: must raise {' or '.join(expected)}, got {outcome['exceptions'][:1]} "
+      f"{outcome['message'][:500]}",
+    )
+    self.assertTrue(
+      any(argument in outcome["message"] for argument in call.arguments),
+      f"{way}: must name {' or '.join(call.arguments)}: {outcome['message'][:500]}",
+    )
+    if way == "compiled, nothing known":
+      # XLA has the numbers, but its messages are not the op's to write.
+      return
+    self.assertTrue(
+      not call.given or any(given in outcome["message"] for given in call.given),
+      f"{way}: must show {' or '.join(call.given)}: {outcome['message'][:500]}",
+    )
+
+
+class EagerTest(ErrorsTestCase):
+  @parameterized.named_parameters(*malformed("eager"))
+  def test(self, name, call):
+    self.assert_refused("eager", name, call)
+
+
+class TracedTest(ErrorsTestCase):
+  @parameterized.named_parameters(*malformed("traced"))
+  def test(self, name, call):
+    self.assert_refused("traced", name, call)
+
+
+class CompiledTest(ErrorsTestCase):
+  @parameterized.named_parameters(*malformed("compiled"))
+  def test(self, name, call):
+    self.assert_refused("compiled", name, call)
+
+
+class V1GraphTest(ErrorsTestCase):
+  @parameterized.named_parameters(*malformed("v1 graph"))
+  def test(self, name, call):
+    self.assert_refused("v1 graph", name, call)
+
+
+class NothingKnownTest(ErrorsTestCase):
+  @parameterized.named_parameters(*malformed("nothing known"))
+  def test(self, name, call):
+    self.assert_refused("nothing known", name, call)
+
+
+class CompiledNothingKnownTest(ErrorsTestCase):
+  @parameterized.named_parameters(*malformed("compiled, nothing known"))
+  def test(self, name, call):
+    self.assert_refused("compiled, nothing known", name, call)
+
+
+class V1GraphNothingKnownTest(ErrorsTestCase):
+  @parameterized.named_parameters(*malformed("v1 graph, nothing known"))
+  def test(self, name, call):
+    self.assert_refused("v1 graph, nothing known", name, call)
+
+
+class WithoutTensorFlowTest(absltest.TestCase):
+  def test_importing_says_what_to_install(self):
+    with tempfile.TemporaryDirectory() as folder:
+      pathlib.Path(folder, "tensorflow.py").write_text("raise ImportError('no tensorflow')\n")
+      path = os.pathsep.join([folder, str(testing.ROOT)])
+      child = testing.run_child(["-c", "import tf_conv3d_grad"], PYTHONPATH=path)
+    self.assertNotEqual(child.returncode, 0)
+    self.assertRegex(child.stderr, r"ImportError: .*pip install .*tensorflow-cpu")
+
+
+if __name__ == "__main__":
+  absltest.main()

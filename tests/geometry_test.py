@@ -1,0 +1,106 @@
+"""The arithmetic of one axis, against the definition, for every small axis there is."""
+
+import itertools
+
+from absl.testing import absltest
+
+from tf_conv3d_grad import geometry
+from tf_conv3d_grad.problem import Axis
+
+
+def all_windows():
+  """Every taps, stride and dilation of up to 5, 4 and 3."""
+  return itertools.product(range(1, 6), range(1, 5), range(1, 4))
+
+
+def reached(axis):
+  """Which result cell each pair of output cell and tap reaches, by the definition."""
+  return {
+    (o, q): o * axis.stride + q * axis.dilation - axis.lead
+    for o in range(axis.output)
+    for q in range(axis.taps)
+    if 0 <= o * axis.stride + q * axis.dilation - axis.lead < axis.input
+  }
+
+
+class LengthsTest(absltest.TestCase):
+  def test_valid_output_counts_the_places_where_the_filter_fits(self):
+    for (taps, stride, dilation), n in itertools.product(all_windows(), range(12)):
+      places = [
+        start for start in range(0, n, stride) if start + (taps - 1) * dilation <= n - 1
+      ]
+      length = geometry.valid_output(n, taps, stride, dilation)
+      self.assertEqual(max(0, length), len(places), (n, taps, stride, dilation))
+
+  def test_same_output_has_a_cell_for_every_stride_begun(self):
+    for stride, n in itertools.product(range(1, 6), range(12)):
+      self.assertEqual(geometry.same_output(n, stride), len(range(0, n, stride)))
+
+  def test_same_padding_lets_the_last_window_end_at_the_end(self):
+    for (taps, stride, dilation), n in itertools.product(all_windows(), range(1, 12)):
+      output = geometry.same_output(n, stride)
+      total = geometry.same_padding(n, output, taps, stride, dilation)
+      last = (output - 1) * stride + (taps - 1) * dilation
+      self.assertEqual(last, n + total - 1)
+
+  def test_a_filter_of_one_tap_spans_one_cell_whatever_its_dilation(self):
+    self.assertEqual([geometry.extent(1, d) for d in (1, 2, 7)], [1, 1, 1])
+
+
+class PhasesTest(absltest.TestCase):
+  def test_phases_reach_exactly_the_cells_of_the_definition(self):
+    for (taps, stride, dilation), lead in itertools.product(all_windows(), range(-3, 6)):
+      axis = Axis(14, 5, taps, stride, dilation, lead)
+      found = {}
+      for phase in geometry.phases(taps, stride, dilation, lead):
+        for tap, shift in zip(phase.taps, phase.shifts):
+          for o in range(axis.output):
+            cell = stride * (o + shift) + phase.residue
+            if 0 <= cell < axis.input:
+              found[o, tap] = cell
+      self.assertEqual(found, reached(axis), axis)
+
+  def test_every_tap_belongs_to_one_phase_and_residues_are_in_order(self):
+    for (taps, stride, dilation), lead in itertools.product(all_windows(), range(-3, 6)):
+      phases = geometry.phases(taps, stride, dilation, lead)
+      self.assertCountEqual([tap for phase in phases for tap in phase.taps], range(taps))
+      residues = [phase.residue for phase in phases]
+      self.assertEqual(residues, sorted(set(residues)))
+      self.assertTrue(all(0 <= residue < stride for residue in residues))
+
+  def test_the_taps_of_a_phase_lie_evenly(self):
+    for (taps, stride, dilation), lead in itertools.product(all_windows(), range(-3, 6)):
+      for phase in geometry.phases(taps, stride, dilation, lead):
+        steps = {b - a for a, b in zip(phase.taps, phase.taps[1:])}
+        self.assertLessEqual(len(steps), 1)
+
+  def test_a_huge_stride_costs_no_more_than_its_taps(self):
+    self.assertLen(geometry.phases(3, 2**31 - 1, 1, 0), 3)
+
+
+class SimplifiedTest(absltest.TestCase):
+  def test_a_simplified_axis_reaches_the_same_cells_with_the_taps_that_it_keeps(self):
+    for (taps, stride, dilation), n, o, lead in itertools.product(
+      all_windows(), range(1, 8), range(1, 4), range(0, 5)
+    ):
+      axis = Axis(n, o, taps, stride, dilation, lead)
+      simple, kept = axis.simplified()
+      before = {(o, q): cell for (o, q), cell in reached(axis).items()}
+      after = {
+        (o, q + kept.start): cell
+        for (o, q), cell in reached(simple).items()
+        if q < kept.stop - kept.start
+      }
+      self.assertEqual(after, before, (axis, simple, kept))
+
+  def test_taps_that_reach_nothing_are_left_out(self):
+    simple, kept = Axis(3, 3, 7, 1, 1, 3).simplified()
+    self.assertEqual((simple.taps, kept), (5, slice(1, 6)))
+
+  def test_a_single_output_cell_is_shuffled(self):
+    simple, _ = Axis(28, 1, 28, 1, 1, 0).simplified()
+    self.assertTrue(simple.is_shuffled)
+
+
+if __name__ == "__main__":
+  absltest.main()

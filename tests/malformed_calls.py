@@ -1,0 +1,378 @@
+"""Malformed calls, and a child process's way of making them.
+
+    python tests/malformed_calls.py WAY NAME...
+
+makes the named calls one after the other in one way of calling. It prints a line of JSON before
+each call and one with the outcome after it, so that its parent knows which call it died of.
+"""
+
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+import tf_conv3d_grad
+
+INVALID, VALUE, TYPE = "InvalidArgumentError", "ValueError", "TypeError"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+  """What exceptions a malformed call may raise, by when its fault can be seen.
+
+  Attributes:
+    eager: When called eagerly.
+    traced: While tracing, where the fault can be seen then.
+    at_run_time: When a graph runs whose tracing could not see the fault; None where it always can.
+  """
+
+  eager: tuple
+  traced: tuple
+  at_run_time: tuple
+
+
+# A number or shape that tensors may carry.
+TENSOR_VALUE = Kind((INVALID,), (VALUE,), (INVALID,))
+# A number or string among the attributes, which are always known.
+ATTRIBUTE = Kind((INVALID,), (VALUE,), None)
+# A dtype that the op does not take.
+DTYPE = Kind((INVALID,), (TYPE,), None)
+# An attribute that is not even a list of integers, or a string.
+WRONG_TYPE = Kind((TYPE,), (TYPE,), None)
+# What no tensor can be made of; TensorFlow's own exception depends on how the attempt fails.
+NO_TENSOR = Kind((INVALID, VALUE, TYPE), (VALUE, TYPE), None)
+BEYOND_INT64 = Kind((INVALID, VALUE), (VALUE,), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+  """A malformed call.
+
+  Attributes:
+    arguments: Which of these the message has to name one of.
+    changes: What differs from `WELL_FORMED`.
+    given: What the message has to show of what was given; any of these.
+    kind: The exceptions it may raise.
+    or_result: Whether TensorFlow's own op gives a result, so that giving one is no fault either.
+  """
+
+  arguments: tuple
+  changes: dict
+  given: tuple
+  kind: Kind
+  or_result: bool = False
+
+
+def ones(*shape, dtype="float32"):
+  return np.ones(shape, dtype)
+
+
+WELL_FORMED = {
+  "input_sizes": [2, 4, 5, 6, 4],
+  "filter": ones(3, 3, 3, 4, 6),
+  "out_backprop": ones(2, 4, 5, 6, 6),
+  "strides": [1] * 5,
+  "padding": "SAME",
+  "data_format": "NDHWC",
+  "dilations": [1] * 5,
+}
+
+CALLS = {}
+
+
+def _add(arguments, name, changes, given=(), kind=TENSOR_VALUE, or_result=False):
+  arguments = (arguments,) if isinstance(arguments, str) else arguments
+  given = (given,) if isinstance(given, str) else given
+  CALLS[f"{arguments[0]}: {name}"] = Call(arguments, changes, given, kind, or_result)
+
+
+def _add_input_sizes():
+  def add(name, value, given=(), also=(), **options):
+    _add(("input_sizes", *also), name, {"input_sizes": value}, given, **options)
+
+  add("of length 1", [4], ("1", "[4]"))
+  add("empty", np.array([], np.int32), "0")
+  add("scalar", 4)
+  add("of length 4", [2, 4, 5, 6], "4")
+  add("of length 6", [2, 4, 5, 6, 4, 1], "6")
+  add("a matrix", [[2, 4, 5, 6, 4]], "5")
+  add("depth -1", [2, -1, 5, 6, 4], "-1")
+  add("batch negative", [-2, 4, 5, 6, 4], "-2")
+  add("channels negative", [2, 4, 5, 6, -4], "-4")
+  add("beyond int32", np.array([2, 2**31, 5, 6, 4]), str(2**31), also=("out_backprop",))
+  add("overflowing int64 as a product", np.array([2**40] * 4 + [4]), str(2**40), ("out_backprop",))
+  largest = 2**63 - 1
+  add(
+    "all the largest int64",
+    np.array([largest] * 5),
+    (str(largest), "2"),
+    ("out_backprop", "filter"),
+  )
+  add("beyond int64", [2, 2**63, 5, 6, 4], str(2**63), kind=BEYOND_INT64)
+  add("floats", [2.0, 4.0, 5.0, 6.0, 4.0], ("float", "2.0"), kind=DTYPE)
+  add("a float tensor", tf.constant([2.0, 4.0, 5.0, 6.0, 4.0]), "float32", kind=DTYPE)
+  add("a boolean tensor", tf.constant([True] * 5), "bool", kind=DTYPE)
+  add("a string", "24564", ("string", "24564"), kind=DTYPE)
+  add("strings", ["2", "4", "5", "6", "4"], ("string", "'2'"), kind=DTYPE)
+  add("None", None, kind=NO_TENSOR)
+  add("with None in it", [None, 4, 5, 6, 4], kind=NO_TENSOR)
+  add("another batch", [3, 4, 5, 6, 4], "3", ("out_backprop",))
+  add("another depth", [2, 5, 5, 6, 4], "5", ("out_backprop",))
+  add("channels the filter's do not divide", [2, 4, 5, 6, 6], "6", ("filter",))
+  add("more groups than divide the out channels", [2, 4, 5, 6, 16], ("16", "4"), ("filter",))
+  add("no channels", [2, 4, 5, 6, 0], also=("filter",), or_result=True)
+  add("an empty axis", [2, 4, 5, 0, 4], also=("out_backprop",), or_result=True)
+
+
+def _add_filter():
+  def add(name, value, given=(), also=(), **options):
+    _add(("filter", *also), name, {"filter": value}, given, **options)
+
+  add("of rank 0", ones())
+  add("of rank 1", ones(6), ("6", "1"))
+  add("of rank 4", ones(3, 3, 4, 6), "4")
+  add("of rank 6", ones(1, 3, 3, 3, 4, 6), "6")
+  add("in channels that do not divide", ones(3, 3, 3, 3, 6), "3", ("input_sizes",))
+  add("more in channels than there are", ones(3, 3, 3, 8, 6), "8", ("input_sizes",))
+  add("no in channels", ones(3, 3, 3, 0, 6), also=("input_sizes",), or_result=True)
+  add("groups that do not divide the out channels", ones(3, 3, 3, 1, 6), ("4", "6"))
+  add("other out channels", ones(3, 3, 3, 4, 5), "5", ("out_backprop",))
+  add("of integers", tf.ones([3, 3, 3, 4, 6], tf.int32), "int32", kind=DTYPE)
+  add("complex", tf.ones([3, 3, 3, 4, 6], tf.complex64), "complex64", kind=DTYPE)
+  add("boolean", tf.ones([3, 3, 3, 4, 6], tf.bool), "bool", kind=DTYPE)
+  _add(
+    ("filter", "out_backprop"),
+    "of another dtype",
+    {"filter": tf.ones([3, 3, 3, 4, 6], tf.float64), "out_backprop": tf.ones([2, 4, 5, 6, 6])},
+    ("float64", "double"),
+    DTYPE,
+  )
+  add("None", None, kind=NO_TENSOR)
+  add("a ragged list", [[1.0, 2.0], [3.0]], kind=NO_TENSOR)
+  add("a string", tf.constant("filter"), "string", kind=DTYPE)
+
+
+def _add_out_backprop():
+  def add(name, value, given=(), also=(), more=None, **options):
+    _add(("out_backprop", *also), name, {"out_backprop": value, **(more or {})}, given, **options)
+
+  channels_first = {"input_sizes": [2, 4, 4, 5, 6], "data_format": "NCDHW"}
+  add("of rank 0", ones())
+  add("of rank 4", ones(4, 5, 6, 6), "4")
+  add("of rank 4, channels first", ones(2, 6, 5, 6), ("2, 6, 5, 6", "2 6 5 6"), more=channels_first)
+  add("of rank 6", ones(1, 2, 4, 5, 6, 6), "6")
+  add("another batch", ones(1, 4, 5, 6, 6), "1", ("input_sizes",))
+  add("another depth", ones(2, 3, 5, 6, 6), "3", ("input_sizes",))
+  add("another height", ones(2, 4, 6, 6, 6), "6", ("input_sizes",))
+  add("another width", ones(2, 4, 5, 7, 6), "7", ("input_sizes",))
+  add("other channels", ones(2, 4, 5, 6, 5), "5", ("filter",))
+  add("in the other format", ones(2, 6, 4, 5, 6), ("4", "6"), ("input_sizes", "filter"))
+  add(
+    "in the other format, channels first",
+    ones(2, 4, 5, 6, 6),
+    "4",
+    ("input_sizes", "filter"),
+    channels_first,
+  )
+  add("an empty axis", ones(2, 4, 5, 0, 6), also=("input_sizes",), or_result=True)
+  _add(
+    ("out_backprop", "filter"),
+    "of another dtype",
+    {"filter": tf.ones([3, 3, 3, 4, 6]), "out_backprop": tf.ones([2, 4, 5, 6, 6], tf.float16)},
+    ("float16", "half"),
+    DTYPE,
+  )
+  add("None", None, kind=NO_TENSOR)
+  add("a string", "out_backprop", kind=NO_TENSOR)
+  add(
+    "the size for SAME with VALID",
+    ones(2, 4, 5, 6, 6),
+    ("4", "5", "6"),
+    ("input_sizes",),
+    {"padding": "VALID"},
+  )
+  add(
+    "not empty where the filter does not fit",
+    ones(2, 2, 3, 1, 6),
+    "1",
+    ("filter", "input_sizes"),
+    {"padding": "VALID", "filter": ones(3, 3, 8, 4, 6)},
+  )
+  # One output cell would fit if the negative room were rounded towards zero.
+  add(
+    "one cell where the filter does not fit the stride",
+    ones(2, 2, 3, 1, 6),
+    "1",
+    ("filter", "input_sizes"),
+    {"padding": "VALID", "filter": ones(3, 3, 8, 4, 6), "strides": [1, 1, 1, 3, 1]},
+  )
+
+
+def _add_strides_and_dilations():
+  for argument in ("strides", "dilations"):
+
+    def add(name, value, given=(), argument=argument, **options):
+      options = {"kind": ATTRIBUTE, **options}
+      _add(argument, name, {argument: value}, given, **options)
+
+    add("empty", [], ("0", "[]"))
+    add("of length 3", [1, 1, 1], ("3", "1, 1, 1"))
+    add("of length 6", [1] * 6, ("6", "1, 1, 1, 1, 1, 1"))
+    add("zero", [1, 1, 0, 1, 1], "0")
+    add("negative", [1, -1, 1, 1, 1], "-1")
+    add("beyond int32", [1, 2**31, 1, 1, 1], str(2**31))
+    add("beyond int64", [1, 2**63, 1, 1, 1], str(2**63))
+    add("beyond one of the batch", [2, 1, 1, 1, 1], "2")
+    add("beyond one of the channels", [1, 1, 1, 1, 2], "2")
+    add("strings", ["1"] * 5, "1", kind=WRONG_TYPE)
+    add("a string", "11111", "11111", kind=WRONG_TYPE)
+    add("a number", 1, "1", kind=WRONG_TYPE)
+    add("nested", [[1] * 5], "1", kind=WRONG_TYPE)
+    add("with None in it", [1, None, 1, 1, 1], "None", kind=WRONG_TYPE)
+  _add("strides", "None", {"strides": None}, "None", WRONG_TYPE)
+  _add(
+    ("strides", "out_backprop"),
+    "the largest int32",
+    {"strides": [1, 2**31 - 1, 1, 1, 1]},
+    (str(2**31 - 1), "4"),
+    Kind((INVALID,), (VALUE,), (INVALID,)),
+  )
+  # Only the middle tap meets the input: a result, however large the dilation.
+  _add(
+    "dilations",
+    "the largest int32",
+    {"dilations": [1, 2**31 - 1, 1, 1, 1]},
+    str(2**31 - 1),
+    Kind((INVALID,), (VALUE,), (INVALID,)),
+    or_result=True,
+  )
+
+
+def _add_strings():
+  for argument, values in (
+    ("padding", ("EXPLICIT", "same", "")),
+    ("data_format", ("NHWC", "ndhwc", "NDHWC ", "")),
+  ):
+    for value in values:
+      _add(argument, repr(value), {argument: value}, value, ATTRIBUTE)
+    _add(argument, "a number", {argument: 5}, "5", WRONG_TYPE)
+    _add(argument, "a list", {argument: [WELL_FORMED[argument]]}, WELL_FORMED[argument], WRONG_TYPE)
+  _add("padding", "None", {"padding": None}, "None", WRONG_TYPE)
+
+
+_add_input_sizes()
+_add_filter()
+_add_out_backprop()
+_add_strides_and_dilations()
+_add_strings()
+
+
+def _call(changes):
+  return tf_conv3d_grad.Conv3DBackpropInputV2(**{**WELL_FORMED, **changes})
+
+
+def _eager(changes):
+  return _call(changes)
+
+
+def _traced(jit_compile):
+  def way(changes):
+    return tf.function(lambda: _call(changes), autograph=False, jit_compile=jit_compile)()
+
+  return way
+
+
+def _v1_graph(changes):
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    # Tensors made eagerly belong to no graph.
+    changes = {
+      name: tf.constant(value.numpy()) if isinstance(value, tf.Tensor) else value
+      for name, value in changes.items()
+    }
+    return session.run(_call(changes))
+
+
+def _nothing_known(jit_compile):
+  # One trace serves all calls whose faults it cannot see.
+  functions = {}
+
+  def way(changes):
+    tensors, attributes, key = _split(changes)
+    if key not in functions:
+      functions[key] = tf.function(
+        lambda *tensors: _call({**attributes, **dict(zip(TENSORS, tensors))}),
+        autograph=False,
+        jit_compile=jit_compile,
+        input_signature=[tf.TensorSpec(None, tensor.dtype) for tensor in tensors],
+      )
+    return functions[key](*tensors)
+
+  return way
+
+
+def _v1_nothing_known():
+  sessions = {}
+
+  def way(changes):
+    tensors, attributes, key = _split(changes)
+    if key not in sessions:
+      with tf.Graph().as_default() as graph:
+        placeholders = [tf.compat.v1.placeholder(tensor.dtype) for tensor in tensors]
+        result = _call({**attributes, **dict(zip(TENSORS, placeholders))})
+      sessions[key] = tf.compat.v1.Session(graph=graph), result, placeholders
+    session, result, placeholders = sessions[key]
+    return session.run(result, dict(zip(placeholders, (tensor.numpy() for tensor in tensors))))
+
+  return way
+
+
+def _split(changes):
+  """Returns the tensors of a call, its attributes, and what tells its trace from others."""
+  attributes = {**WELL_FORMED, **changes}
+  tensors = [tf.constant(attributes.pop(name)) for name in TENSORS]
+  return tensors, attributes, repr(([tensor.dtype for tensor in tensors], attributes))
+
+
+TENSORS = ("input_sizes", "filter", "out_backprop")
+WAYS = {
+  "eager": _eager,
+  "traced": _traced(jit_compile=None),
+  "compiled": _traced(jit_compile=True),
+  "v1 graph": _v1_graph,
+  "nothing known": _nothing_known(jit_compile=None),
+  "compiled, nothing known": _nothing_known(jit_compile=True),
+  "v1 graph, nothing known": _v1_nothing_known(),
+}
+
+
+def is_made(way, call):
+  """Whether the call can be made in this way: what no tensor can be made of cannot be fed."""
+  return "nothing known" not in way or call.kind not in (NO_TENSOR, BEYOND_INT64)
+
+
+def expected_exceptions(way, call):
+  """Returns the names of the exceptions that the call may raise in this way of calling."""
+  if way == "eager":
+    return call.kind.eager
+  if "nothing known" in way and call.kind.at_run_time:
+    return call.kind.at_run_time
+  return call.kind.traced
+
+
+def main(way, names):
+  """Makes the calls and prints their outcomes."""
+  for name in names:
+    print(json.dumps({"name": name}), flush=True)
+    outcome = {"name": name, "exceptions": [], "message": ""}
+    try:
+      outcome["message"] = f"a result of shape {tuple(WAYS[way](CALLS[name].changes).shape)}"
+    except BaseException as error:  # Whatever it is, the parent judges it.
+      outcome["exceptions"] = [base.__name__ for base in type(error).__mro__]
+      outcome["message"] = str(error)
+    print(json.dumps(outcome), flush=True)
+
+
+if __name__ == "__main__":
+  main(sys.argv[1], sys.argv[2:])

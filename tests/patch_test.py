@@ -1,0 +1,389 @@
+import itertools
+import sys
+import threading
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+from tensorflow.python.framework import ops  # the gradient registry has no public name
+
+import tf_conv3d_grad
+from tests import testing
+from tests.arrivals import arrivals
+from tf_conv3d_grad import patch, tf_compat
+from tf_conv3d_grad.conformance.case import Case
+
+# A reference from before the patch, as other code may hold one.
+STOCK_RAW_OP = tf.raw_ops.Conv3DBackpropInputV2
+NAMES = ("Conv3DBackpropInputV2", "conv3d_backprop_input_v2")
+OPERATIONS = ("Conv3D", "Conv3DBackpropInputV2", "Conv3DBackpropFilterV2")
+
+CASE = Case.parse("mb2_id5x6x7_ic2oc3_k3x2x3s2x1x2d1_ndhwc_f32")
+# Stock TensorFlow refuses each of these, in eager and in graph mode, with oneDNN or without.
+REFUSED = (
+  "mb1_id5x6x7_ic2oc3_k3s2d1_ncdhw_f64",
+  "mb1_id5x6x7_ic2oc3_k3s1d2_ndhwc_f64",
+  "mb1_id5x6x7_ic2oc3_k2s1d2x1x3_ncdhw_f64_valid",
+  "mb2_id4x5x6_ic4oc6g2_k3s2d1_ndhwc_f32",
+)
+
+
+def raw_arguments(case=CASE):
+  return {
+    "input_sizes": case.input_sizes,
+    "strides": case.strides_attr,
+    "padding": case.padding,
+    "data_format": case.data_format,
+    "dilations": case.dilations_attr,
+  }
+
+
+def nn_arguments(case=CASE):
+  arguments = raw_arguments(case)
+  return {"output_shape": arguments.pop("input_sizes"), **arguments}
+
+
+def conv3d(input, filter, case=CASE):
+  arguments = raw_arguments(case)
+  del arguments["input_sizes"]
+  return tf.raw_ops.Conv3D(input=input, filter=filter, **arguments)
+
+
+def gradient_of_conv3d(filter, out_backprop, case=CASE):
+  """The input gradient of a convolution is the op, whatever the input."""
+  input = tf.zeros(case.input_sizes, filter.dtype)
+  with tf.GradientTape() as tape:
+    tape.watch(input)
+    output = conv3d(input, filter, case)
+  return tape.gradient(output, input, output_gradients=out_backprop)
+
+
+def second_gradient_of_the_raw_op(filter, out_backprop, case=CASE):
+  """The raw op is linear in out_backprop: the derivative of that derivative leads back to it."""
+  with tf.GradientTape() as outer:
+    gradient = tf.zeros(case.input_sizes, filter.dtype)
+    outer.watch(gradient)
+    with tf.GradientTape() as inner:
+      inner.watch(out_backprop)
+      result = STOCK_RAW_OP(filter=filter, out_backprop=out_backprop, **raw_arguments(case))
+    first = inner.gradient(result, out_backprop, output_gradients=gradient)
+  return outer.gradient(first, gradient, output_gradients=out_backprop)
+
+
+def second_gradient_of_conv3d(filter, out_backprop, case=CASE):
+  """A convolution's filter gradient is linear in its input, with the op as the derivative."""
+  input = tf.zeros(case.input_sizes, filter.dtype)
+  with tf.GradientTape() as outer:
+    outer.watch(input)
+    with tf.GradientTape() as inner:
+      inner.watch(filter)
+      output = conv3d(input, filter, case)
+    first = inner.gradient(output, filter, output_gradients=out_backprop)
+  return outer.gradient(first, input, output_gradients=filter)
+
+
+# How to reach the op: each of these computes it, from filter and out_backprop.
+ENTRIES = {
+  "raw_op": lambda w, y, case=CASE: tf.raw_ops.Conv3DBackpropInputV2(
+    filter=w, out_backprop=y, **raw_arguments(case)
+  ),
+  "v1_raw_op": lambda w, y, case=CASE: tf.compat.v1.raw_ops.Conv3DBackpropInputV2(
+    filter=w, out_backprop=y, **raw_arguments(case)
+  ),
+  "nn_conv3d_transpose": lambda w, y, case=CASE: tf.nn.conv3d_transpose(
+    y, w, **nn_arguments(case)
+  ),
+  "v1_nn_conv3d_transpose": lambda w, y, case=CASE: tf.compat.v1.nn.conv3d_transpose(
+    y, w, **nn_arguments(case)
+  ),
+  "nn_conv_transpose": lambda w, y, case=CASE: tf.nn.conv_transpose(y, w, **nn_arguments(case)),
+  "gradient_of_conv3d": gradient_of_conv3d,
+  "second_gradient_of_conv3d": second_gradient_of_conv3d,
+  "second_gradient_of_the_raw_op": second_gradient_of_the_raw_op,
+}
+WAYS = {
+  "eager": lambda function: function,
+  "graph": tf.function,
+  "compiled": lambda function: tf.function(function, jit_compile=True),
+}
+
+
+class EntriesTest(testing.OpTestCase):
+  @parameterized.product(entry=tuple(ENTRIES), way=tuple(WAYS))
+  def test_the_call_arrives_and_the_result_is_right(self, entry, way):
+    arguments = CASE.arguments(0)
+    filter, out_backprop = testing.tensors(CASE)
+    with arrivals() as arrived, tf_conv3d_grad.patch_tensorflow():
+      result = WAYS[way](ENTRIES[entry])(filter, out_backprop)
+    self.assertGreaterEqual(len(arrived), 1)
+    self.assert_right(CASE, arguments, result)
+
+  @parameterized.parameters(*ENTRIES)
+  def test_without_the_patch_nothing_arrives(self, entry):
+    with arrivals() as arrived:
+      ENTRIES[entry](*testing.tensors(CASE))
+    self.assertEmpty(arrived)
+
+  @parameterized.product(
+    entry=("raw_op", "v1_raw_op", "nn_conv3d_transpose", "v1_nn_conv3d_transpose",
+           "nn_conv_transpose"),
+    case=REFUSED,
+  )  # fmt: skip
+  def test_what_stock_tensorflow_refuses_works_through_every_entry(self, entry, case):
+    case = Case.parse(case)
+    filter, out_backprop = testing.tensors(case)
+    with self.assertRaises(tf.errors.OpError):
+      ENTRIES[entry](filter, out_backprop, case)
+    with tf_conv3d_grad.patch_tensorflow():
+      result = ENTRIES[entry](filter, out_backprop, case)
+    self.assert_right(case, case.arguments(0), result)
+
+  def test_no_module_of_tensorflow_keeps_the_original(self):
+    originals = [original for _, _, original in tensorflow_attributes()]
+    with tf_conv3d_grad.patch_tensorflow():
+      for module, name, value in tensorflow_attributes():
+        self.assertFalse(any(value is original for original in originals), f"{module}.{name}")
+
+  def test_names_that_were_one_function_stay_one(self):
+    with tf_conv3d_grad.patch_tensorflow():
+      self.assertIs(tf.raw_ops.Conv3DBackpropInputV2, tf.compat.v1.raw_ops.Conv3DBackpropInputV2)
+
+  def test_a_v1_graph_finds_the_result_under_its_name(self):
+    filter, out_backprop = CASE.arguments(0)["filter"], CASE.arguments(0)["out_backprop"]
+    with arrivals() as arrived, tf_conv3d_grad.patch_tensorflow(), tf.Graph().as_default() as graph:
+      tf.compat.v1.nn.conv3d_transpose(out_backprop, filter, name="up", **nn_arguments())
+      weights = tf.constant(filter)
+      tf.compat.v1.gradients(conv3d(tf.zeros(CASE.input_sizes), weights), weights)
+      with tf.compat.v1.Session(graph=graph) as session:
+        result = session.run("up:0")
+    self.assertLen(arrived, 2)
+    self.assert_right(CASE, CASE.arguments(0), result)
+
+  def test_a_function_traced_before_takes_its_gradient_from_the_op(self):
+    filter, out_backprop = testing.tensors(CASE)
+    function = tf.function(conv3d).get_concrete_function(
+      tf.TensorSpec(CASE.input_sizes), tf.TensorSpec(CASE.filter_shape)
+    )
+    input = tf.zeros(CASE.input_sizes)
+    with arrivals() as arrived, tf_conv3d_grad.patch_tensorflow(), tf.GradientTape() as tape:
+      tape.watch(input)
+      output = function(input, filter)
+      result = tape.gradient(output, input, output_gradients=out_backprop)
+    self.assertLen(arrived, 1)
+    self.assert_right(CASE, CASE.arguments(0), result)
+
+  def test_inside_the_patch_the_package_still_calls_tensorflow(self):
+    filter, out_backprop = testing.tensors(CASE)
+    with tf_conv3d_grad.patch_tensorflow(), tf_conv3d_grad.jit_compile(False):
+      traced = tf.function(ENTRIES["raw_op"]).get_concrete_function(filter, out_backprop)
+    kinds = [node.type for node in traced.graph.get_operations()]
+    self.assertEqual(kinds.count("Conv3DBackpropInputV2"), 1)
+
+  def test_malformed_arguments_get_the_ops_errors(self):
+    filter, out_backprop = testing.tensors(CASE)
+    arguments = {**nn_arguments(), "output_shape": [2, 5, 6, 7]}
+    with tf_conv3d_grad.patch_tensorflow():
+      with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "input_sizes must be a vector"):
+        tf.nn.conv3d_transpose(out_backprop, filter, **arguments)
+
+
+class OffAgainTest(testing.OpTestCase):
+  def test_every_attribute_and_registry_entry_is_the_one_it_was(self):
+    attributes, entries = tensorflow_attributes(), registry_entries()
+    self.assertGreater(len(attributes), 6)
+    with tf_conv3d_grad.patch_tensorflow():
+      self.assertFalse(any(map(same, entries, registry_entries())))
+    self.assertTrue(all(map(same, attributes, tensorflow_attributes())))
+    self.assertTrue(all(map(same, entries, registry_entries())))
+
+  @parameterized.parameters(*ENTRIES)
+  def test_results_are_the_same_bits(self, entry):
+    filter, out_backprop = testing.tensors(CASE)
+    before = ENTRIES[entry](filter, out_backprop)
+    with tf_conv3d_grad.patch_tensorflow():
+      ENTRIES[entry](filter, out_backprop)
+    after = ENTRIES[entry](filter, out_backprop)
+    self.assertEqual(before.numpy().tobytes(), after.numpy().tobytes())
+
+  @parameterized.parameters(*ENTRIES)
+  def test_graphs_are_the_same(self, entry):
+    before = graph_of(ENTRIES[entry])
+    with tf_conv3d_grad.patch_tensorflow():
+      self.assertNotEqual(before, graph_of(ENTRIES[entry]))
+    self.assertEqual(before, graph_of(ENTRIES[entry]))
+
+  def test_forward_mode_follows_the_patch_on_and_off(self):
+    # TensorFlow keeps what it compiled for forward mode, by operation and shape.
+    filter, _ = testing.tensors(CASE)
+    input = tf.ones(CASE.input_sizes)
+
+    def derivative():
+      with tf.autodiff.ForwardAccumulator(input, tf.ones_like(input)) as accumulator:
+        output = conv3d(input, filter)
+      return accumulator.jvp(output)
+
+    with arrivals() as arrived:
+      before = derivative()
+      self.assertEmpty(arrived)
+      with tf_conv3d_grad.patch_tensorflow():
+        np.testing.assert_allclose(before, derivative(), rtol=1e-5)
+        self.assertNotEmpty(arrived)
+        count = len(arrived)
+      after = derivative()
+    self.assertLen(arrived, count)
+    self.assertEqual(before.numpy().tobytes(), after.numpy().tobytes())
+
+
+class SwitchTest(parameterized.TestCase):
+  def tearDown(self):
+    tf_conv3d_grad.unpatch_tensorflow()
+    self.assertFalse(is_on())
+    super().tearDown()
+
+  def test_a_plain_call_holds_until_undone(self):
+    tf_conv3d_grad.patch_tensorflow()
+    self.assertTrue(is_on())
+    tf_conv3d_grad.unpatch_tensorflow()
+    self.assertFalse(is_on())
+
+  def test_twice_is_once(self):
+    tf_conv3d_grad.patch_tensorflow()
+    attributes = tensorflow_attributes()
+    tf_conv3d_grad.patch_tensorflow()
+    self.assertTrue(all(map(same, attributes, tensorflow_attributes())))
+    tf_conv3d_grad.unpatch_tensorflow()
+    self.assertFalse(is_on())
+    tf_conv3d_grad.unpatch_tensorflow()
+    self.assertFalse(is_on())
+
+  def test_a_block_ends_with_the_block(self):
+    with tf_conv3d_grad.patch_tensorflow():
+      self.assertTrue(is_on())
+    self.assertFalse(is_on())
+
+  def test_blocks_nest(self):
+    with tf_conv3d_grad.patch_tensorflow():
+      with tf_conv3d_grad.patch_tensorflow():
+        self.assertTrue(is_on())
+      self.assertTrue(is_on())
+    self.assertFalse(is_on())
+
+  def test_blocks_need_not_end_in_order(self):
+    first, second = tf_conv3d_grad.patch_tensorflow(), tf_conv3d_grad.patch_tensorflow()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    self.assertTrue(is_on())
+    second.__exit__(None, None, None)
+    self.assertFalse(is_on())
+
+  def test_a_block_in_a_plain_call_leaves_it_on(self):
+    tf_conv3d_grad.patch_tensorflow()
+    with tf_conv3d_grad.patch_tensorflow():
+      self.assertTrue(is_on())
+    self.assertTrue(is_on())
+
+  def test_a_plain_call_in_a_block_outlasts_it(self):
+    with tf_conv3d_grad.patch_tensorflow():
+      tf_conv3d_grad.patch_tensorflow()
+    self.assertTrue(is_on())
+
+  def test_an_open_block_keeps_the_patch(self):
+    with tf_conv3d_grad.patch_tensorflow():
+      tf_conv3d_grad.unpatch_tensorflow()
+      self.assertTrue(is_on())
+    self.assertFalse(is_on())
+
+  def test_a_plain_call_can_become_a_block_later_and_again(self):
+    handle = tf_conv3d_grad.patch_tensorflow()
+    self.assertTrue(is_on())
+    for _ in range(2):
+      with handle:
+        self.assertTrue(is_on())
+      self.assertFalse(is_on())
+
+  def test_a_block_that_raises_ends_too_and_lets_the_exception_through(self):
+    with self.assertRaisesRegex(RuntimeError, "from within"):
+      with tf_conv3d_grad.patch_tensorflow():
+        raise RuntimeError("from within")
+    self.assertFalse(is_on())
+
+  def test_a_patch_that_fails_halfway_leaves_nothing_behind(self):
+    attributes, entries = tensorflow_attributes(), registry_entries()
+    broken = mock.Mock(side_effect=RuntimeError("broken"))
+    with mock.patch.object(tf_compat, "gradient_registry", broken):
+      with self.assertRaisesRegex(RuntimeError, "broken"):
+        tf_conv3d_grad.patch_tensorflow()
+    self.assertTrue(all(map(same, attributes, tensorflow_attributes())))
+    self.assertTrue(all(map(same, entries, registry_entries())))
+    tf_conv3d_grad.patch_tensorflow()
+    self.assertTrue(is_on())
+
+  def test_threads_patch_and_unpatch_at_will(self):
+    attributes = tensorflow_attributes()
+    failures, barrier = [], threading.Barrier(8)
+    filter, out_backprop = testing.tensors(CASE)
+    expected = ENTRIES["nn_conv3d_transpose"](filter, out_backprop).numpy()
+
+    def work(number):
+      rng = np.random.default_rng(number)
+      barrier.wait()
+      try:
+        for _ in range(40):
+          choice = rng.integers(4)
+          if choice == 0:
+            tf_conv3d_grad.patch_tensorflow()
+          elif choice == 1:
+            tf_conv3d_grad.unpatch_tensorflow()
+          else:
+            with tf_conv3d_grad.patch_tensorflow():
+              assert is_on()
+              result = ENTRIES["nn_conv3d_transpose"](filter, out_backprop)
+              np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
+              assert is_on()
+      except BaseException as error:  # noqa: BLE001 - reported below
+        failures.append(error)
+
+    threads = [threading.Thread(target=work, args=[number]) for number in range(8)]
+    for thread in threads:
+      thread.start()
+    for thread in threads:
+      thread.join()
+    self.assertEmpty(failures)
+    tf_conv3d_grad.unpatch_tensorflow()
+    self.assertTrue(all(map(same, attributes, tensorflow_attributes())))
+
+
+def tensorflow_attributes():
+  """Every attribute of a loaded module of TensorFlow's that is the op."""
+  found = []
+  for (path, module), name in itertools.product(sorted(sys.modules.items()), NAMES):
+    if path.startswith("tensorflow") and name in getattr(module, "__dict__", {}):
+      found.append((path, name, getattr(module, name)))
+  return found
+
+
+def registry_entries():
+  registry = ops.gradient_registry._registry
+  return [(name, "", registry[name]) for name in OPERATIONS]
+
+
+def same(one, other):
+  return one[:2] == other[:2] and one[2] is other[2]
+
+
+def is_on():
+  on = tf.raw_ops.Conv3DBackpropInputV2 is not STOCK_RAW_OP
+  assert on == (patch._state._undo is not None)
+  return on
+
+
+def graph_of(function):
+  """The operations of a function's graph; inner functions have numbers, so no names."""
+  traced = tf.function(function, autograph=False).get_concrete_function(*testing.tensors(CASE))
+  return [(node.op, list(node.input)) for node in traced.graph.as_graph_def().node]
+
+
+if __name__ == "__main__":
+  absltest.main()

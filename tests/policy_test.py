@@ -1,0 +1,111 @@
+"""Which lowering is taken where, and what explain() says of it."""
+
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+
+from tf_conv3d_grad import costs, explain, policy, validation
+from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP
+
+
+def problem_of(text):
+  case = Case.parse(text)
+  arguments = case.arguments(0)
+  return validation.validate(**arguments)[0]
+
+
+def environment(**changes):
+  values = {"device": "CPU", "onednn": True, "in_xla": False, "mode": "auto"}
+  return policy.Environment(**{**values, **changes})
+
+
+class ChoiceTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ("mb1_id8_ic4oc4_k3s1d2_ncdhw_f32", True),
+    ("mb1_id8_ic4oc4_k3s1d1_ndhwc_f64", True),
+    ("mb1_id8_ic4oc4_k3s1d2_ndhwc_f64", False),
+    ("mb1_id8_ic4oc4g2_k3s1d1_ndhwc_f32", False),
+  )
+  def test_the_kernel_is_taken_where_it_takes_the_call(self, text, taken):
+    plan = policy.choose(problem_of(text), environment())
+    self.assertEqual(plan.lowering == KERNEL, taken)
+
+  def test_without_onednn_the_kernel_takes_no_dilations_and_only_channels_last(self):
+    here = environment(onednn=False)
+    plan = policy.choose(problem_of("mb1_id8_ic4oc4_k3s1d1_ncdhw_f32"), here)
+    self.assertEqual((plan.lowering, plan.kernel_format), (KERNEL, "NDHWC"))
+    plan = policy.choose(problem_of("mb1_id8_ic4oc4_k3s1d2_ncdhw_f32"), here)
+    self.assertEqual(plan.lowering, OVERLAP_ADD)
+
+  def test_halves_are_never_added_up_in_half_by_the_kernel(self):
+    for onednn in (True, False):
+      plan = policy.choose(
+        problem_of("mb1_id8_ic4oc4_k3s1d1_ndhwc_f16"), environment(onednn=onednn)
+      )
+      self.assertEqual(plan.kernel_dtype, tf.float32)
+
+  def test_inside_a_compiled_function_nothing_is_compiled_on_its_own(self):
+    for mode in (True, False, "auto"):
+      plan = policy.choose(
+        problem_of("mb1_id8_ic4oc4_k3s1d1_ndhwc_f32"), environment(in_xla=True, mode=mode)
+      )
+      self.assertEqual((plan.lowering, plan.compiled), (OVERLAP_ADD, False))
+
+  def test_the_mode_decides_whether_a_call_is_compiled(self):
+    problem = problem_of("mb1_id8_ic4oc4_k3s1d2_ndhwc_f64")
+    self.assertTrue(policy.choose(problem, environment(mode=True)).compiled)
+    self.assertFalse(policy.choose(problem, environment(mode=False)).compiled)
+
+  def test_a_gpu_always_takes_the_kernel(self):
+    for text in ("mb1_id8_ic4oc4g2_k3s1d2_ncdhw_f16", "mb1_id8_ic4oc4_k3s1d1_ndhwc_f64"):
+      plan = policy.choose(problem_of(text), environment(device="GPU"))
+      self.assertEqual((plan.lowering, plan.compiled), (KERNEL, True))
+
+  def test_what_cannot_be_unrolled_is_a_loop(self):
+    plan = policy.choose(
+      problem_of("mb1_id200x1x1_ic1oc1_k100x1x1s1d1_ndhwc_f32"), environment(in_xla=True)
+    )
+    self.assertEqual(plan.lowering, TAP_LOOP)
+
+  @parameterized.parameters(
+    "mb1_id64_ic32oc32_k7s1d1_ndhwc_f32",
+    "mb1_id64_ic32oc32_k7s1d1_ncdhw_f32",
+    "mb1_id128_ic32oc32_k5s1d1_ndhwc_f32",
+    "mb4_id96_ic8oc8_k7s2d1_ndhwc_f32",
+  )
+  def test_columns_stay_below_the_bound_that_a_call_may_add(self, text):
+    case = Case.parse(text)
+    shapes = case.input_sizes, case.filter_shape, case.out_backprop_shape
+    signature = [tf.TensorSpec(shape, case.dtype) for shape in shapes[1:]]
+    explanation = explain(case.input_sizes, *signature, **case.attributes())
+    for choice in explanation.inside_jit:
+      self.assertLessEqual(choice.cost.column_bytes, 128 << 20)
+
+
+class ExplainTest(parameterized.TestCase):
+  def test_it_gives_arithmetic_bytes_and_choices_and_prints_them(self):
+    case = Case.parse("mb1_id16_ic4oc8_k3s2d1_ndhwc_f32")
+    explanation = explain(**case.arguments(0))
+    self.assertEqual(explanation.flops, case.flops)
+    self.assertEqual(explanation.bytes, costs.tensor_bytes(explanation.problem))
+    text = str(explanation)
+    for word in ("GFLOP", "lowering", "predicted", "inside jit_compile=True", OVERLAP_ADD):
+      self.assertIn(word, text)
+
+  def test_what_is_known_of_one_argument_settles_the_others(self):
+    explanation = explain(
+      [2, 8, 8, 8, 4],
+      tf.TensorSpec([3, 3, 3, 4, 8], tf.float32),
+      tf.TensorSpec([None, 8, 8, 8, 8], tf.float32),
+      [1] * 5,
+      "SAME",
+    )
+    self.assertEqual(explanation.problem.batch, 2)
+
+  def test_it_says_what_is_wrong_with_the_arguments(self):
+    with self.assertRaisesRegex(ValueError, "padding"):
+      explain([1, 4, 4, 4, 1], tf.ones([1, 1, 1, 1, 1]), tf.ones([1, 4, 4, 4, 1]), [1] * 5, "same")
+
+
+if __name__ == "__main__":
+  absltest.main()

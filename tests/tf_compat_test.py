@@ -1,0 +1,100 @@
+import contextlib
+import importlib.util
+import sys
+import warnings
+from unittest import mock
+
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+
+import tf_conv3d_grad
+from tests import testing
+from tf_conv3d_grad import tf_compat
+from tf_conv3d_grad.conformance.case import Case
+
+# Where each private name is, and what that leaves in the module that takes them.
+PRIVATE = {
+  "tensorflow.python.ops.control_flow_util": "_graph_in_xla",
+  "tensorflow.python.eager.record": "_could_possibly_record",
+  "tensorflow.python.ops.gen_nn_ops": "_op_modules",
+  "tensorflow.python.framework.ops": "_gradients",
+  "tensorflow.python.eager.forwardprop": "_clear_jvp_functions",
+}
+ABSENT = {"_op_modules": [], "_gradients": {}}
+CASES = tuple(
+  map(Case.parse, ("mb1_id4x5x6_ic2oc3_k3s2d1_ndhwc_f32", "mb1_id4x5x6_ic2oc3_k3s1d2_ncdhw_f64"))
+)
+
+
+class MissingNamesTest(testing.OpTestCase):
+  def test_with_this_tensorflow_none_is_missing(self):
+    _, warned = load()
+    self.assertEmpty(warned)
+
+  @parameterized.parameters(*PRIVATE.items())
+  def test_one_that_is_missing_is_warned_of_once(self, module, attribute):
+    loaded, warned = load(without=module)
+    self.assertLen(warned, 1)
+    self.assertIn(tf.__version__, str(warned[0].message))
+    self.assertEqual(getattr(loaded, attribute) or None, None)
+
+  @parameterized.product(case=CASES, attribute=tuple(PRIVATE.values()))
+  def test_the_op_and_its_patch_work_without_it(self, case, attribute):
+    arguments = case.arguments(0)
+    filter, out_backprop = testing.tensors(case)
+    attributes = {
+      name: value for name, value in arguments.items() if name not in ("filter", "out_backprop")
+    }
+
+    def call(filter, out_backprop):
+      return tf_conv3d_grad.Conv3DBackpropInputV2(
+        filter=filter, out_backprop=out_backprop, **attributes
+      )
+
+    with without(attribute):
+      for function in (call, tf.function(call), tf.function(call, jit_compile=True)):
+        self.assert_right(case, arguments, function(filter, out_backprop))
+      with tf.GradientTape() as tape, tf_conv3d_grad.patch_tensorflow():
+        tape.watch(filter)
+        result = tf.raw_ops.Conv3DBackpropInputV2(
+          filter=filter, out_backprop=out_backprop, **attributes
+        )
+      self.assert_right(case, arguments, result)
+      self.assertEqual(tape.gradient(result, filter).shape, filter.shape)
+    self.assertIs(tf.raw_ops.Conv3DBackpropInputV2, tf_compat.raw_backprop_input)
+
+
+def load(without=None):
+  """Loads the module anew, with a module of TensorFlow's missing; returns it and its warnings."""
+  spec = importlib.util.spec_from_file_location("loaded_anew", tf_compat.__file__)
+  loaded = importlib.util.module_from_spec(spec)
+  missing = {} if without is None else {without: None}
+  with mock.patch.dict(sys.modules, missing), warnings.catch_warnings(record=True) as warned:
+    warnings.simplefilter("always")
+    # `from package import name` finds a module that was imported before on its package.
+    with hidden(without):
+      spec.loader.exec_module(loaded)
+  return loaded, warned
+
+
+@contextlib.contextmanager
+def hidden(module):
+  """Takes a module off its package."""
+  if module is None:
+    yield
+    return
+  package, _, name = module.rpartition(".")
+  value = getattr(sys.modules[package], name)
+  delattr(sys.modules[package], name)
+  try:
+    yield
+  finally:
+    setattr(sys.modules[package], name, value)
+
+
+def without(attribute):
+  return mock.patch.object(tf_compat, attribute, ABSENT.get(attribute))
+
+
+if __name__ == "__main__":
+  absltest.main()
