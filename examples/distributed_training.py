@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 
@@ -98,13 +99,18 @@ def losses(strategy: tf.distribute.Strategy, arguments: argparse.Namespace) -> I
 
   @tf.function
   def step(batch):
-    parts = strategy.run(step_of_one_replica, args=batch)
-    return strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
+    losses = strategy.run(step_of_one_replica, args=batch)
+    return strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
 
-  for batch in strategy.distribute_datasets_from_function(
-    lambda context: this_workers_part(volumes(arguments), context, arguments.batch)
-  ):
-    yield float(step(batch))
+  if arguments.batch % strategy.num_replicas_in_sync:
+    raise SystemExit(f"--batch must be a multiple of {strategy.num_replicas_in_sync}")
+  rng = np.random.default_rng(0)
+  for _ in range(arguments.steps):
+    batch = volumes(rng, arguments.batch, arguments.size)
+    parts = strategy.experimental_distribute_values_from_function(
+      functools.partial(part_of_replica, batch)
+    )
+    yield float(step(parts))
 
 
 def segmentation_network(size: int) -> keras.Model:
@@ -120,29 +126,22 @@ def segmentation_network(size: int) -> keras.Model:
   return keras.Model(image, logits)
 
 
-def volumes(arguments: argparse.Namespace) -> tf.data.Dataset:
-  """Returns noisy volumes with a bright ball each, and the ball's voxels; the same everywhere."""
-  rng = np.random.default_rng(0)
-  count, size = arguments.steps * arguments.batch, arguments.size
+def volumes(rng: np.random.Generator, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+  """Returns noisy volumes with a bright ball each, and the ball's voxels."""
   centres = rng.uniform(0.3 * size, 0.7 * size, [count, 3, 1, 1, 1])
   radii = rng.uniform(0.15 * size, 0.3 * size, [count, 1, 1, 1])
   distances = np.linalg.norm(np.indices([size] * 3) - centres, axis=1)
   masks = (distances < radii)[..., np.newaxis].astype("float32")
   images = masks + rng.normal(0, 0.5, masks.shape).astype("float32")
-  return tf.data.Dataset.from_tensor_slices((images, masks))
+  return images, masks
 
 
-def this_workers_part(
-  dataset: tf.data.Dataset, context: tf.distribute.InputContext, batch: int
-) -> tf.data.Dataset:
-  """Returns what this worker's replicas take in turn, so that all together make up the batches."""
-  per_replica, rest = divmod(batch, context.num_replicas_in_sync)
-  if rest:
-    raise SystemExit(f"--batch must be a multiple of {context.num_replicas_in_sync}, got {batch}")
-  per_worker = batch // context.num_input_pipelines
-  dataset = dataset.batch(per_worker, drop_remainder=True)
-  dataset = dataset.shard(context.num_input_pipelines, context.input_pipeline_id)
-  return dataset.unbatch().batch(per_replica, drop_remainder=True)
+def part_of_replica(
+  batch: tuple[np.ndarray, ...], context: tf.distribute.ValueContext
+) -> tuple[tf.Tensor, ...]:
+  """Returns a replica's share of what all of them, on all machines, compute together."""
+  replica, replicas = context.replica_id_in_sync_group, context.num_replicas_in_sync
+  return tuple(tf.constant(np.split(array, replicas)[replica]) for array in batch)
 
 
 if __name__ == "__main__":
