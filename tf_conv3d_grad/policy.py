@@ -186,7 +186,7 @@ def _im2col_plan(problem: Problem) -> Plan:
 
 def _overlap_add_choice(problem: Problem) -> Choice:
   """Returns the parameters of overlap-add with the least expected cost."""
-  if problem.groups > 1 and problem.filter_in_channels == 1:
+  if problem.is_depthwise:
     return _depthwise_choice(problem)
   rows_first, columns_first = _layout(problem)
   best: Choice | None = None

@@ -16,6 +16,8 @@ NCDHW = "NCDHW"
 
 # Phases of an axis up to which each is taken on its own; see `Axis.simplified`.
 _MAX_PHASES = 4
+# Out channels of a group up to which that is multiplied channel by channel.
+_MAX_DEPTHWISE_OUT = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +113,15 @@ class Problem:
     """How many groups the channels are split into."""
     # A result of no channels is one group, whatever the filter.
     return sizes.maximum(self.in_channels // sizes.maximum(self.filter_in_channels, 1), 1)
+
+  @property
+  def is_depthwise(self) -> bool:
+    """Whether a group is so small that its products are better taken cell by cell."""
+    return bool(
+      self.groups > 1
+      and self.filter_in_channels == 1
+      and self.out_channels // self.groups <= _MAX_DEPTHWISE_OUT
+    )
 
   @property
   def taps(self) -> tuple[Size, Size, Size]:

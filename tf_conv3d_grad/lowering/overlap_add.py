@@ -121,7 +121,7 @@ def _piece(problem: Problem, plan: Plan, filter: tf.Tensor, rows: tf.Tensor) -> 
         for shift in phase.shifts
       ]
     taps = tuple(_as_slice(phase.taps) for phase in phases)
-    if _is_elementwise(problem) and not scattered and not shuffled:
+    if problem.is_depthwise and not scattered and not shuffled:
       columns = _elementwise(problem, plan, neighbours, weights[taps])
     else:
       columns = _product(problem, plan, neighbours, weights[taps], len(gathered))
@@ -202,11 +202,6 @@ def _product(
     )
     shape = [groups * batch, *cells, outer]
   return tf.reshape(columns, sizes.as_tensor(shape))
-
-
-def _is_elementwise(problem: Problem) -> bool:
-  """Whether a product of matrices would have an inner and outer dimension of hardly anything."""
-  return problem.groups > 1 and problem.filter_in_channels == 1
 
 
 def _elementwise(
