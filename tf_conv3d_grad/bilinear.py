@@ -93,7 +93,13 @@ def _differentiable(
   @tf.custom_gradient
   def function(*operands: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     result = _computed(name, problem, operands)
-    return result, lambda gradient: derivatives(tf.convert_to_tensor(gradient))
+
+    def gradients(gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+      gradient = tf.identity(gradient)
+      gradient.set_shape(result.shape)  # TensorFlow may have lost even the rank
+      return derivatives(gradient)
+
+    return result, gradients
 
   return function(*operands)
 

@@ -9,16 +9,16 @@ import tensorflow as tf
 from tf_conv3d_grad import bilinear, eager_calls, validation
 
 
-def conv3d_backprop_input_v2(
-  input_sizes: Any,
-  filter: Any,  # noqa: A002 - the raw op's name for it
-  out_backprop: Any,
-  strides: Any,
-  padding: Any,
-  data_format: Any = "NDHWC",
-  dilations: Any = [1, 1, 1, 1, 1],  # noqa: B006 - the raw op's default, never changed
-  name: str | None = None,
-) -> tf.Tensor:
+def conv3d_backprop_input_v2(  # type: ignore[no-untyped-def]  # the raw op's signature has no types
+  input_sizes,
+  filter,  # noqa: A002 - the raw op's name for it
+  out_backprop,
+  strides,
+  padding,
+  data_format="NDHWC",
+  dilations=[1, 1, 1, 1, 1],  # noqa: B006 - the raw op's default, never changed
+  name=None,
+):
   """Computes the gradient of a 3-D convolution in its input: a 3-D transposed convolution.
 
   A drop-in for `tf.raw_ops.Conv3DBackpropInputV2`. Per spatial axis, every cell `o` of

@@ -22,6 +22,8 @@ _MAX_PHASES = 64
 # 32 to 64 channels, k=3 s=2, float32: 4.4 ms for a batch of 1, 646 ms for 2. Not worth it below:
 _BY_SAMPLE_FLOPS = 5e6
 
+# Strides and dilations that TensorFlow's kernels are given.
+_MAX_KERNEL_STEP = 2**15
 # Calls after which a compilation is to have paid, where TensorFlow's kernel does not take the case.
 _CALLS = 200
 
@@ -81,9 +83,16 @@ def choices(
   if environment.mode is True:
     return [compiled]
   own = Choice(own.plan, own.cost and _uncompiled(own.cost))
-  if _kernel_can(problem, kernel, environment) and not (
-    function == "backprop_filter" and not _is_onednn(kernel, environment)
-  ):
+  kernel_can = _kernel_can(problem, kernel, environment)
+  if function == "conv3d" and problem.padding == "SAME":
+    # Its kernels disagree where a stride skips cells: Eigen's and XLA's begin later than oneDNN's,
+    # and than what the transposed kernel takes for granted.
+    kernel_can = kernel_can and all(
+      sizes.is_known(axis.taps) and axis.stride <= axis.taps for axis in problem.axes
+    )
+  if function == "backprop_filter":  # Eigen's takes up to a second where a product takes 10 ms
+    kernel_can = kernel_can and _is_onednn(kernel, environment)
+  if kernel_can:
     # A compilation would have to pay with the first call, and the kernel's is good.
     cost = None
     if problem.is_static:
@@ -130,6 +139,9 @@ def _is_onednn(plan: Plan, environment: Environment) -> bool:
 def _kernel_can(problem: Problem, plan: Plan, environment: Environment) -> bool:
   """Returns whether TensorFlow's CPU kernel takes the call, if that turns out to have one group."""
   if sizes.is_known(problem.groups) and problem.groups != 1:
+    return False
+  # Its 32-bit arithmetic overflows on larger ones, and takes the process down.
+  if max(*problem.strides, *problem.dilations) > _MAX_KERNEL_STEP:
     return False
   return _is_onednn(plan, environment) or problem.dilations == (1, 1, 1)
 

@@ -6,6 +6,7 @@ passed here. A `Problem` comes out, with a Python integer for every size that is
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import numbers
 from collections.abc import Sequence
@@ -60,7 +61,7 @@ def validate(
     input_shape, filter, out_backprop, strides, dilations, padding, data_format, rules
   )
   filter, out_backprop = rules.guard(filter, out_backprop)  # noqa: A001
-  return problem, filter, out_backprop
+  return _guarded(problem, rules), filter, out_backprop
 
 
 def _choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
@@ -196,14 +197,16 @@ def _static_vector(input_sizes: Any) -> list[int] | None:
   else:
     if input_sizes is None:
       raise ValueError("input_sizes must be a vector of 5 integers, got None")
+    if isinstance(input_sizes, (list, tuple)) and any(
+      isinstance(size, int) and not -_INT64_MAX <= size <= _INT64_MAX for size in input_sizes
+    ):
+      raise ValueError(f"input_sizes must fit into int64, got {_brief(input_sizes)}")
     try:
       array = np.asarray(input_sizes)
     except ValueError as error:
       raise ValueError(
         f"input_sizes must be a vector of 5 integers, got {_brief(input_sizes)}: {error}"
       ) from None
-    if array.dtype == object and all(isinstance(item, int) for item in array.ravel()):
-      raise ValueError(f"input_sizes must fit into int64, got {_brief(input_sizes)}")
     if array.dtype.kind == "f" and isinstance(input_sizes, np.ndarray):
       # The raw op takes an array of whole floats, though not a list of them.
       with np.errstate(invalid="ignore"):
@@ -338,6 +341,31 @@ def _cells(name: str, shape: list[Size], rules: checks.Checks) -> None:
   else:
     cells = tf.reduce_prod(tf.cast(tf.maximum(sizes.as_tensor(shape), 1), tf.float64))
     rules.true(cells < 2.0**63, message, shape)
+
+
+def _guarded(problem: Problem, rules: checks.Checks) -> Problem:
+  """Returns the problem with sizes that are there only once every rule has held."""
+
+  def guarded(size: Size) -> Size:
+    return size if sizes.is_known(size) else rules.guard(size)[0]
+
+  def guarded_axis(axis: Axis) -> Axis:
+    return dataclasses.replace(
+      axis,
+      input=guarded(axis.input),
+      output=guarded(axis.output),
+      taps=guarded(axis.taps),
+      lead=guarded(axis.lead),
+    )
+
+  depth, height, width = map(guarded_axis, problem.axes)
+  return problem.replace(
+    batch=guarded(problem.batch),
+    axes=(depth, height, width),
+    in_channels=guarded(problem.in_channels),
+    filter_in_channels=guarded(problem.filter_in_channels),
+    out_channels=guarded(problem.out_channels),
+  )
 
 
 def _split(shape: list[Size], data_format: str) -> list[Size]:

@@ -22,7 +22,14 @@ TREES = ("tf_conv3d_grad", "tests", "benchmarks", "examples", "tools")
 # Attributes by file, as they stand in the BUILD file. A test is "medium" (five minutes) unless
 # said otherwise.
 ATTRIBUTES: dict[str, dict[str, str]] = {
-  "tests/differential_test.py": {"size": '"large"', "shard_count": "2"},
+  "tests/accuracy_test.py": {"size": '"large"'},
+  "tests/calling_test.py": {"size": '"large"'},
+  "tests/derivatives_test.py": {"size": '"enormous"', "shard_count": "2"},
+  "tests/differential_test.py": {"size": '"enormous"', "shard_count": "2"},
+  "tests/distribute_test.py": {"size": '"large"', "data": '["//examples:multi_worker"]'},
+  "tests/errors_test.py": {"size": '"large"'},
+  "tests/keras_test.py": {"size": '"large"'},
+  "tests/patch_test.py": {"size": '"large"'},
   "tf_conv3d_grad/__init__.py": {"visibility": '["//visibility:public"]'},
 }
 

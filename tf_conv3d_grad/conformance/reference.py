@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_conv3d_grad import tf_compat
 from tf_conv3d_grad.conformance.case import Case
 
 
@@ -39,7 +40,7 @@ def raw_conv3d_backprop_input(case: Case, arguments: dict[str, Any]) -> Referenc
     A `Reference`, or None.
   """
   try:
-    return Reference(tf.raw_ops.Conv3DBackpropInputV2(**arguments).numpy(), "eager")
+    return Reference(tf_compat.raw_backprop_input(**arguments).numpy(), "eager")
   except tf.errors.OpError:
     if case.is_empty:
       return None
@@ -54,6 +55,6 @@ def _compiled(arguments: dict[str, Any]) -> np.ndarray:
   # The tensors are passed in, not captured, lest XLA fold the convolution away at compile time.
   @tf.function(jit_compile=True, autograph=False)
   def call(filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:
-    return tf.raw_ops.Conv3DBackpropInputV2(filter=filter, out_backprop=out_backprop, **arguments)
+    return tf_compat.raw_backprop_input(filter=filter, out_backprop=out_backprop, **arguments)
 
   return call(*map(tf.constant, tensors)).numpy()

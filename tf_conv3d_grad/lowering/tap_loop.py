@@ -68,15 +68,13 @@ def backprop_filter(
   input = _accumulated(problem, input)  # noqa: A001
   rows = _rows(problem, out_backprop)
 
-  def of_tap(index: tf.Tensor) -> tf.Tensor:
-    return tf.matmul(_seen(problem, input, index), rows, transpose_a=True)  # [g, in, out]
+  def set_tap(index: tf.Tensor, by_tap: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    part = tf.matmul(_seen(problem, input, index), rows, transpose_a=True)  # [g, in, out]
+    return index + 1, tf.tensor_scatter_nd_update(by_tap, [[index]], part[tf.newaxis])
 
-  by_tap = tf.map_fn(
-    of_tap,
-    tf.range(_count(problem)),
-    fn_output_signature=tf.TensorSpec([None, None, None], input.dtype),
-    parallel_iterations=1,
-  )
+  groups = problem.groups
+  shape = [_count(problem), groups, problem.filter_in_channels, problem.out_channels // groups]
+  by_tap = _loop(problem, set_tap, tf.zeros(sizes.as_tensor(shape), input.dtype))
   result = tf.reshape(
     tf.transpose(by_tap, [0, 2, 1, 3]), sizes.as_tensor(problem.filter_shape)
   )
@@ -159,13 +157,13 @@ def _count(problem: Problem) -> tf.Tensor:
   return tf.cast(problem.taps[0] * problem.taps[1] * problem.taps[2], tf.int64)
 
 
-def _loop(problem: Problem, add_tap: Callable, zeros: tf.Tensor) -> tf.Tensor:
+def _loop(problem: Problem, body: Callable, zeros: tf.Tensor) -> tf.Tensor:
   count = _count(problem)
   _, total = tf.while_loop(
     lambda index, _: index < count,
-    add_tap,
+    body,
     (tf.constant(0, tf.int64), zeros),
-    shape_invariants=(tf.TensorShape([]), tf.TensorShape([None] * 5)),
+    shape_invariants=(tf.TensorShape([]), tf.TensorShape([None] * zeros.shape.rank)),
     parallel_iterations=1,
   )
   return total
