@@ -164,6 +164,8 @@ def _loop(problem: Problem, body: Callable, zeros: tf.Tensor) -> tf.Tensor:
     body,
     (tf.constant(0, tf.int64), zeros),
     shape_invariants=(tf.TensorShape([]), tf.TensorShape([None] * zeros.shape.rank)),
+    # XLA needs it where TensorFlow prepares a gradient of the loop, although none is ever taken.
+    maximum_iterations=tf.cast(count, tf.int32),
     parallel_iterations=1,
   )
   return total
