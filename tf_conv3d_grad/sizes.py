@@ -31,7 +31,8 @@ def shape_of(tensor: tf.Tensor) -> list[Size]:
   static = tensor.shape.as_list()
   if None not in static:
     return static
-  dynamic = tf.shape(tensor, out_type=tf.int64)
+  # Longer than it need be: what the rank really is may only be found wrong while this runs.
+  dynamic = tf.pad(tf.shape(tensor, out_type=tf.int64), [[0, len(static)]])
   return [dynamic[i] if length is None else length for i, length in enumerate(static)]
 
 

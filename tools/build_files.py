@@ -22,14 +22,15 @@ TREES = ("tf_conv3d_grad", "tests", "benchmarks", "examples", "tools")
 # Attributes by file, as they stand in the BUILD file. A test is "medium" (five minutes) unless
 # said otherwise.
 ATTRIBUTES: dict[str, dict[str, str]] = {
-  "tests/accuracy_test.py": {"size": '"large"'},
-  "tests/calling_test.py": {"size": '"large"'},
-  "tests/derivatives_test.py": {"size": '"enormous"', "shard_count": "2"},
-  "tests/differential_test.py": {"size": '"enormous"', "shard_count": "2"},
-  "tests/distribute_test.py": {"size": '"large"', "data": '["//examples:multi_worker"]'},
-  "tests/errors_test.py": {"size": '"large"'},
-  "tests/keras_test.py": {"size": '"large"'},
-  "tests/patch_test.py": {"size": '"large"'},
+  # Minutes each, and `make test` has just run them: under Bazel they are run by name.
+  "tests/accuracy_test.py": {"size": '"large"', "tags": '["manual"]'},
+  "tests/calling_test.py": {"size": '"large"', "tags": '["manual"]'},
+  "tests/derivatives_test.py": {"size": '"enormous"', "tags": '["manual"]'},
+  "tests/differential_test.py": {"size": '"enormous"', "tags": '["manual"]'},
+  "tests/distribute_test.py": {"size": '"large"', "tags": '["manual"]'},
+  "tests/errors_test.py": {"size": '"large"', "tags": '["manual"]'},
+  "tests/keras_test.py": {"size": '"large"', "tags": '["manual"]'},
+  "tests/patch_test.py": {"size": '"large"', "tags": '["manual"]'},
   "tf_conv3d_grad/__init__.py": {"visibility": '["//visibility:public"]'},
 }
 

@@ -35,6 +35,8 @@ def backprop_input(
       cells = tf.range(sizes.cast(axis.input), dtype=tf.int64) + axis.lead - tap * axis.dilation
       reached = tf.equal(cells % axis.stride, 0)
       part = _taken(part, dimension, cells // axis.stride, axis.output, reached)
+    # A result of no channels goes with any filter.
+    part = part[..., : problem.in_channels]
     return index + 1, total + part
 
   total = _loop(problem, add_tap, tf.zeros(_input_shape(problem), rows.dtype))
