@@ -139,7 +139,9 @@ class SpecialValuesTest(parameterized.TestCase):
     np.testing.assert_array_equal(kinds(result)[~excused], expected[~excused])
     self.assert_finite_cells_right(case, arguments, result)
 
-  @parameterized.product(geometry=GEOMETRIES, dtype=("f16", "f32", "f64"), way=("never", "compiled"))
+  @parameterized.product(
+    geometry=GEOMETRIES, dtype=("f16", "f32", "f64"), way=("never", "compiled")
+  )
   def test_in_the_filter_they_are_never_lost(self, geometry, dtype, way):
     # They may spread: infinity times padding is NaN, as in TensorFlow's own kernels.
     case = Case.parse(geometry.format(dtype=dtype))
