@@ -275,7 +275,6 @@ class EmptyTest(DerivativesTestCase):
           "mb2_id4x5x6_ic0oc3_k3s1d1_ndhwc_f32",
           "mb2_id4x5x6_ic2oc0_k3s2d1_ncdhw_f32",
           "mb2_id4x5x6_ic2oc3_k3x0x3s1d1_ndhwc_f32",
-          "mb1_id4_ic2oc3_k5s1d1_ndhwc_f32_valid",
         ),
       ),
       ("eager", "compiled", "sizes_unknown"),
@@ -355,7 +354,6 @@ class JacobianTest(DerivativesTestCase):
 
 
 class OtherWaysToDifferentiateTest(DerivativesTestCase):
-
   @parameterized.parameters("eager", "graph", "compiled")
   def test_of_one_argument_alone(self, way):
     case = GROUPED_DILATED
