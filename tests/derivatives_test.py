@@ -275,9 +275,11 @@ class EmptyTest(DerivativesTestCase):
           "mb2_id4x5x6_ic0oc3_k3s1d1_ndhwc_f32",
           "mb2_id4x5x6_ic2oc0_k3s2d1_ncdhw_f32",
           "mb2_id4x5x6_ic2oc3_k3x0x3s1d1_ndhwc_f32",
+          "mb1_id4_ic2oc3_k5s1d1_ndhwc_f32_valid",
+          "mb2_id4_ic3oc1_k3x5x2s1d2x1x2_ndhwc_bf16_valid",
         ),
       ),
-      ("eager", "compiled", "sizes_unknown"),
+      ("eager", "compiled", "sizes_unknown", "compiled_sizes_unknown"),
     )
   )
   def test_derivatives_are_zeros_of_the_right_shape(self, case, way):
@@ -341,6 +343,10 @@ class JacobianTest(DerivativesTestCase):
       results = WAYS[way](one_by_one, self.SMALL, operands(self.SMALL)[:2])
     self.assert_all_accurate(self.SMALL, results, self.exact(self.SMALL))
 
+  def test_with_nothing_known(self):
+    results = sizes_unknown(self.jacobian, self.SMALL, operands(self.SMALL)[:2])
+    self.assert_all_accurate(self.SMALL, results, self.exact(self.SMALL))
+
   def test_of_each_example_of_a_batch(self):
     case = Case.parse("mb3_id2x1x2_ic1oc1_k2x1x1s1d1_ndhwc_f64")
     filter, out_backprop = map(tf.constant, operands(case)[:2])
@@ -354,6 +360,35 @@ class JacobianTest(DerivativesTestCase):
 
 
 class OtherWaysToDifferentiateTest(DerivativesTestCase):
+  @parameterized.product(case=(STRIDED, GROUPED_DILATED), way=("eager", "graph", "compiled"))
+  def test_forward(self, case, way):
+    values = operands(case)
+    filter, out_backprop, _, u, v = values
+
+    def derivative(case, filter, out_backprop, t, u, v):
+      del t
+      with tf.autodiff.ForwardAccumulator((filter, out_backprop), (u, v)) as accumulator:
+        result = call(case, filter, out_backprop)
+      return (accumulator.jvp(result),)
+
+    exact = oracle.conv3d_backprop_input(case, u, out_backprop) + oracle.conv3d_backprop_input(
+      case, filter, v
+    )
+    self.assert_all_accurate(case, WAYS[way](derivative, case, values), (exact,))
+
+  @parameterized.product(case=(STRIDED, GROUPED_DILATED), way=("eager", "graph", "compiled"))
+  def test_forward_over_reverse(self, case, way):
+    values = operands(case)
+    filter, out_backprop, t, u, v = values
+
+    def derivative(case, filter, out_backprop, t, u, v):
+      with tf.autodiff.ForwardAccumulator((filter, out_backprop), (u, v)) as accumulator:
+        first = first_derivatives(case, filter, out_backprop, t)
+      return accumulator.jvp(first)
+
+    exact = (oracle.conv3d_backprop_filter(case, t, v), oracle.conv3d(case, t, u))
+    self.assert_all_accurate(case, WAYS[way](derivative, case, values), exact)
+
   @parameterized.parameters("eager", "graph", "compiled")
   def test_of_one_argument_alone(self, way):
     case = GROUPED_DILATED

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tf_conv3d_grad import compiled, policy, sizes, tf_compat
 from tf_conv3d_grad.lowering import im2col, kernel, overlap_add, tap_loop
-from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP
+from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP, Plan
 from tf_conv3d_grad.problem import Problem
 
 _LOWERINGS = {
@@ -92,6 +92,10 @@ def _differentiable(
 
   @tf.custom_gradient
   def function(*operands: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    # TensorFlow would prepare derivatives of every operation in there, which takes most of the time
+    # of tracing, and drop them. Only forward mode in a graph goes that way.
+    if tf.executing_eagerly() or not tf_compat.have_tangents(*operands):
+      operands = tuple(map(tf.stop_gradient, operands))
     result = _computed(name, problem, operands)
 
     def gradients(gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -113,17 +117,33 @@ def prepared(
     return lambda *_: tf.zeros(sizes.as_tensor(shape), problem.dtype)
   plan = policy.choose(problem, environment, name)
   compute = functools.partial(_LOWERINGS[plan.lowering][name], problem, plan)
-  if plan.lowering == KERNEL and plan.device == "CPU" and not sizes.is_known(problem.groups):
-    # The CPU's kernel refuses groups, and only the run will tell.
-    otherwise = functools.partial(_LOWERINGS[TAP_LOOP][name], problem, plan)
-    return lambda *operands: tf.cond(
-      tf.equal(problem.groups, 1), lambda: compute(*operands), lambda: otherwise(*operands)
-    )
+  if plan.lowering == KERNEL and plan.device == "CPU":
+    compute = _where_the_kernel_can(name, problem, plan, compute)
   if not plan.compiled:
     return compute
   if problem.is_static:
     return compiled.function((name, problem, plan), compute)
   return tf.function(compute, jit_compile=True, autograph=False)
+
+
+def _where_the_kernel_can(
+  name: str, problem: Problem, plan: Plan, compute: Callable[..., tf.Tensor]
+) -> Callable[..., tf.Tensor]:
+  """Returns `compute`, the CPU's kernel, with what to do instead where only the run will tell.
+
+  The kernel refuses groups, and its convolution gives some empty outputs the shape of the input.
+  """
+  conditions = []
+  if not sizes.is_known(problem.groups):
+    conditions.append(tf.equal(problem.groups, 1))
+  lengths = [axis.output for axis in problem.axes]
+  if name == "conv3d" and not sizes.is_known(*lengths):
+    conditions.append(tf.reduce_all(sizes.as_tensor(lengths) > 0))
+  if not conditions:
+    return compute
+  can = tf.reduce_all(tf.stack(conditions))
+  otherwise = functools.partial(_LOWERINGS[TAP_LOOP][name], problem, plan)
+  return lambda *operands: tf.cond(can, lambda: compute(*operands), lambda: otherwise(*operands))
 
 
 def _computed(name: str, problem: Problem, operands: tuple) -> tf.Tensor:

@@ -50,6 +50,14 @@ except ImportError:
 
 
 try:
+  from tensorflow.python.eager.forwardprop_util import pack_tangents as _pack_tangents
+except ImportError:
+  _warn_missing(
+    "forwardprop_util.pack_tangents", "functions take longer to trace while a gradient is recorded"
+  )
+  _pack_tangents = None
+
+try:
   from tensorflow.python.ops import gen_nn_ops as _gen_nn_ops
   from tensorflow.python.ops import nn as _nn
   from tensorflow.python.ops import nn_ops as _nn_ops
@@ -144,6 +152,11 @@ def in_xla_context() -> bool:
 def is_recording() -> bool:
   """Returns whether a `GradientTape` or `ForwardAccumulator` may be watching eager calls."""
   return _could_possibly_record is None or _could_possibly_record()
+
+
+def have_tangents(*tensors: tf.Tensor) -> bool:
+  """Returns whether a `ForwardAccumulator` may be following any of `tensors`."""
+  return _pack_tangents is None or bool(_pack_tangents(tensors).tangents)
 
 
 def shape_tuple(tensor: Any) -> tuple:

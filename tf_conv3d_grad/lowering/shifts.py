@@ -79,6 +79,10 @@ def window(tensor: tf.Tensor, dimension: int, first: Size, length: Size) -> tf.T
   """Returns `length` cells from `first` on along one dimension."""
   if sizes.is_known(first, length) and first == 0 and tensor.shape[dimension] == length:
     return tensor
+  if sizes.is_known(first, length):  # under XLA, `tf.slice` has no second derivative
+    index = [slice(None)] * tensor.shape.rank
+    index[dimension] = slice(first, first + length)
+    return tensor[tuple(index)]
   begin: list[Size] = [0] * tensor.shape.rank
   # XLA takes -1, "up to the end", only where the beginning is known.
   size = [-1 if known is None else known for known in tensor.shape.as_list()]
