@@ -92,11 +92,8 @@ def _differentiable(
 
   @tf.custom_gradient
   def function(*operands: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-    # TensorFlow would prepare derivatives of every operation in there, which takes most of the time
-    # of tracing, and drop them. Only forward mode in a graph goes that way.
-    if tf.executing_eagerly() or not tf_compat.have_tangents(*operands):
-      operands = tuple(map(tf.stop_gradient, operands))
-    result = _computed(name, problem, operands)
+    with tf_compat.unrecorded(*operands):
+      result = _computed(name, problem, operands)
 
     def gradients(gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
       gradient = tf.identity(gradient)

@@ -6,6 +6,7 @@ slower, and one warning says so.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -51,9 +52,11 @@ except ImportError:
 
 try:
   from tensorflow.python.eager.forwardprop_util import pack_tangents as _pack_tangents
+  from tensorflow.python.eager.record import stop_recording as _stop_recording
 except ImportError:
   _warn_missing(
-    "forwardprop_util.pack_tangents", "functions take longer to trace while a gradient is recorded"
+    "forwardprop_util.pack_tangents or eager.record.stop_recording",
+    "functions take longer to trace while a gradient is recorded",
   )
   _pack_tangents = None
 
@@ -154,9 +157,18 @@ def is_recording() -> bool:
   return _could_possibly_record is None or _could_possibly_record()
 
 
-def have_tangents(*tensors: tf.Tensor) -> bool:
-  """Returns whether a `ForwardAccumulator` may be following any of `tensors`."""
-  return _pack_tangents is None or bool(_pack_tangents(tensors).tangents)
+def unrecorded(*operands: tf.Tensor) -> contextlib.AbstractContextManager:
+  """Returns a context for the inside of a `tf.custom_gradient` function of `operands`.
+
+  No tape sees the operations in it. TensorFlow would prepare the derivatives of every one of them,
+  which takes most of the time of tracing, and then use the custom gradient. Only where a
+  `ForwardAccumulator` follows the operands in a graph does it go through the operations.
+  """
+  if _pack_tangents is None:
+    return contextlib.nullcontext()
+  if not tf.executing_eagerly() and _pack_tangents(operands).tangents:
+    return contextlib.nullcontext()
+  return _stop_recording()
 
 
 def shape_tuple(tensor: Any) -> tuple:

@@ -70,13 +70,21 @@ def backprop_filter(
   input = _accumulated(problem, input)  # noqa: A001
   rows = _rows(problem, out_backprop)
 
+  groups = problem.groups
+  tap_shape = [groups, problem.filter_in_channels, problem.out_channels // groups]
+  size = tap_shape[0] * tap_shape[1] * tap_shape[2]
+
   def set_tap(index: tf.Tensor, by_tap: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     part = tf.matmul(_seen(problem, input, index), rows, transpose_a=True)  # [g, in, out]
-    return index + 1, tf.tensor_scatter_nd_update(by_tap, [[index]], part[tf.newaxis])
+    row = tf.pad(tf.reshape(part, [-1]), [[0, 1]])
+    # `tf.vectorized_map` takes no other indices than int32.
+    place = tf.cast([[index]], tf.int32)
+    return index + 1, tf.tensor_scatter_nd_update(by_tap, place, row[tf.newaxis])
 
-  groups = problem.groups
-  shape = [_count(problem), groups, problem.filter_in_channels, problem.out_channels // groups]
-  by_tap = _loop(problem, set_tap, tf.zeros(sizes.as_tensor(shape), input.dtype))
+  # One row and one column too many: XLA does not update an empty tensor.
+  shape = sizes.as_tensor([_count(problem) + 1, sizes.cast(size) + 1])
+  by_tap = _loop(problem, set_tap, tf.zeros(shape, input.dtype))[:-1, :-1]
+  by_tap = tf.reshape(by_tap, sizes.as_tensor([_count(problem), *tap_shape]))
   result = tf.reshape(
     tf.transpose(by_tap, [0, 2, 1, 3]), sizes.as_tensor(problem.filter_shape)
   )
@@ -107,14 +115,17 @@ def _by_group(problem: Problem, tensor: tf.Tensor, channels: sizes.Size) -> tf.T
 
 
 def _weights(problem: Problem, filter: tf.Tensor) -> tf.Tensor:  # noqa: A002
-  """Returns the filter as `[taps, g, in, out]`."""
+  """Returns the filter as `[taps, g, in, out]`, with one more tap of zeros behind.
+
+  XLA compiles the loop's body even where there is no tap, and does not slice an empty tensor.
+  """
   groups = problem.groups
   inner, out = problem.filter_in_channels, problem.out_channels // groups
   split = tf.reshape(
     tf.cast(filter, accumulation_dtype(problem.dtype)),
     sizes.as_tensor([_count(problem), inner, groups, out]),
   )
-  return tf.transpose(split, [0, 2, 1, 3])
+  return tf.pad(tf.transpose(split, [0, 2, 1, 3]), [[0, 1], [0, 0], [0, 0], [0, 0]])
 
 
 def _cells(part: tf.Tensor, batch: sizes.Size, lengths: list) -> tf.Tensor:
