@@ -66,6 +66,8 @@ GEOMETRIES = (
   "mb1_id6x5x7_ic4oc6g2_k3x2x3s1d1x2x2_ncdhw_{dtype}",
   "mb2_id5x4x6_ic2oc3_k2x3x5s2d2x1x1_ncdhw_{dtype}_valid",
   "mb1_id3x4x5_ic3oc3g3_k5x4x3s1d1_ndhwc_{dtype}",
+  "mb1_id3x4x3_ic40oc30_k3x2x3s1d1_ndhwc_{dtype}",  # a result smaller than the filter
+  "mb1_id8_ic4oc3_k3x2x3s1d1x2x1_ncdhw_{dtype}",  # XLA leaves it to Eigen
 )
 
 
@@ -102,33 +104,51 @@ class SpecialValuesTest(parameterized.TestCase):
     self.assertLessEqual(error, differential.relative_tolerance(exact[finite], case.dtype))
 
   @parameterized.product(
-    geometry=GEOMETRIES, dtype=("f16", "bf16", "f32", "f64"), specials=tuple(SPECIALS)
+    geometry=GEOMETRIES,
+    dtype=("f16", "bf16", "f32", "f64"),
+    place=("filter", "out_backprop"),
+    specials=tuple(SPECIALS),
   )
-  def test_uncompiled_they_reach_exactly_the_cells_of_the_sum(self, geometry, dtype, specials):
+  def test_uncompiled_they_reach_exactly_the_cells_of_the_sum(
+    self, geometry, dtype, place, specials
+  ):
     case = Case.parse(geometry.format(dtype=dtype))
-    arguments = with_specials(case, "out_backprop", SPECIALS[specials])
+    arguments = with_specials(case, place, SPECIALS[specials])
     result = call("never", case, arguments)
     np.testing.assert_array_equal(kinds(result), self.exact_kinds(case, arguments))
     self.assert_finite_cells_right(case, arguments, result)
 
-  @parameterized.product(geometry=GEOMETRIES, specials=("infinity", "both_infinities_and_a_nan"))
-  def test_uncompiled_with_unknown_sizes_too(self, geometry, specials):
+  @parameterized.product(
+    geometry=GEOMETRIES,
+    way=("graph", "unknown-sizes", "unknown-ranks"),
+    place=("filter", "out_backprop"),
+    specials=("infinity", "both_infinities_and_a_nan"),
+  )
+  def test_in_uncompiled_graphs_too(self, geometry, way, place, specials):
     case = Case.parse(geometry.format(dtype="f32"))
-    arguments = with_specials(case, "out_backprop", SPECIALS[specials])
+    arguments = with_specials(case, place, SPECIALS[specials])
     with tf_conv3d_grad.jit_compile(False):
-      result = call("unknown-sizes", case, arguments)
+      result = call(way, case, arguments)
     np.testing.assert_array_equal(kinds(result), self.exact_kinds(case, arguments))
+
+  @parameterized.product(geometry=GEOMETRIES, dtype=("f16", "bf16", "f32", "f64"))
+  def test_always_compiled_by_itself_too(self, geometry, dtype):
+    case = Case.parse(geometry.format(dtype=dtype))
+    arguments = with_specials(case, "filter", SPECIALS["both_infinities_and_a_nan"])
+    result = call("always", case, arguments)
+    np.testing.assert_array_equal(kinds(result), self.exact_kinds(case, arguments))
+    self.assert_finite_cells_right(case, arguments, result)
 
   @parameterized.product(
     geometry=GEOMETRIES,
     dtype=("f16", "bf16", "f32", "f64"),
-    specials=("infinity", "both_infinities_and_a_nan"),
+    place=("filter", "out_backprop"),
   )
   def test_compiled_more_cells_turn_nan_only_where_the_raw_op_has_them(
-    self, geometry, dtype, specials
+    self, geometry, dtype, place
   ):
     case = Case.parse(geometry.format(dtype=dtype))
-    arguments = with_specials(case, "out_backprop", SPECIALS[specials])
+    arguments = with_specials(case, place, SPECIALS["both_infinities_and_a_nan"])
     result = call("compiled", case, arguments)
     raw = WAYS["compiled"](
       lambda **arguments: tf.raw_ops.Conv3DBackpropInputV2(**arguments), case, arguments
@@ -137,19 +157,6 @@ class SpecialValuesTest(parameterized.TestCase):
     # XLA multiplies padding, and infinity times zero is NaN.
     excused = (kinds(result) == "nan") & (kinds(raw) == "nan")
     np.testing.assert_array_equal(kinds(result)[~excused], expected[~excused])
-    self.assert_finite_cells_right(case, arguments, result)
-
-  @parameterized.product(
-    geometry=GEOMETRIES, dtype=("f16", "f32", "f64"), way=("never", "compiled")
-  )
-  def test_in_the_filter_they_are_never_lost(self, geometry, dtype, way):
-    # They may spread: infinity times padding is NaN, as in TensorFlow's own kernels.
-    case = Case.parse(geometry.format(dtype=dtype))
-    arguments = with_specials(case, "filter", SPECIALS["both_infinities_and_a_nan"])
-    result = call(way, case, arguments)
-    expected = self.exact_kinds(case, arguments)
-    spread = kinds(result) == "nan"
-    np.testing.assert_array_equal(kinds(result)[~spread], expected[~spread])
     self.assert_finite_cells_right(case, arguments, result)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tf_conv3d_grad import compiled, policy, sizes, tf_compat
+from tf_conv3d_grad import compiled, nonfinite, policy, sizes, tf_compat
 from tf_conv3d_grad.lowering import im2col, kernel, overlap_add, tap_loop
 from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP, Plan
 from tf_conv3d_grad.problem import Problem
@@ -113,14 +113,16 @@ def prepared(
   if any(sizes.is_known(size) and size == 0 for size in _sizes(problem)):
     return lambda *_: tf.zeros(sizes.as_tensor(shape), problem.dtype)
   plan = policy.choose(problem, environment, name)
-  compute = functools.partial(_LOWERINGS[plan.lowering][name], problem, plan)
+  compute: Callable[..., tf.Tensor] = functools.partial(
+    _LOWERINGS[plan.lowering][name], problem, plan
+  )
   if plan.lowering == KERNEL and plan.device == "CPU":
     compute = _where_the_kernel_can(name, problem, plan, compute)
-  if not plan.compiled:
-    return compute
-  if problem.is_static:
-    return compiled.function((name, problem, plan), compute)
-  return tf.function(compute, jit_compile=True, autograph=False)
+  if plan.compiled and problem.is_static:
+    compute = compiled.function((name, problem, plan), compute)
+  elif plan.compiled:
+    compute = tf.function(compute, jit_compile=True, autograph=False)
+  return nonfinite.exact(problem, plan, compute) if name == "backprop_input" else compute
 
 
 def _where_the_kernel_can(

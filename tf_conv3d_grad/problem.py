@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_conv3d_grad import sizes
+from tf_conv3d_grad import geometry, sizes
 from tf_conv3d_grad.sizes import Size
 
 NDHWC = "NDHWC"
@@ -39,6 +39,19 @@ class Axis:
   stride: int
   dilation: int
   lead: Size
+
+  @classmethod
+  def of(
+    cls, input: Size, output: Size, taps: Size, stride: int, dilation: int, padding: str  # noqa: A002
+  ) -> Axis:
+    """Returns an axis with the padding in front that "SAME" or "VALID" gives it."""
+    if padding == "VALID":
+      return cls(input, output, taps, stride, dilation, 0)
+    # With stride 1 the output is as long as the input, whatever that is.
+    n, o = (1, 1) if stride == 1 else (input, output)
+    # An integer wherever the sizes on which it hangs are known.
+    lead = sizes.maximum(geometry.same_padding(n, o, taps, stride, dilation), 0) // 2
+    return cls(input, output, taps, stride, dilation, lead)
 
   @property
   def is_shuffled(self) -> bool:
@@ -165,6 +178,11 @@ class Problem:
   def replace(self, **changes: Any) -> Problem:
     """Returns a copy with some fields changed."""
     return dataclasses.replace(self, **changes)
+
+
+def in_order(shape: list, data_format: str) -> list:
+  """Returns batch, depth, height, width and channels of a shape in a data format."""
+  return shape if data_format == NDHWC else [shape[i] for i in (0, 2, 3, 4, 1)]
 
 
 def channels_last(tensor: tf.Tensor, data_format: str) -> tf.Tensor:

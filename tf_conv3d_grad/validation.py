@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_conv3d_grad import checks, geometry, sizes
-from tf_conv3d_grad.problem import NCDHW, NDHWC, Axis, Problem
+from tf_conv3d_grad.problem import NCDHW, NDHWC, Axis, Problem, in_order
 from tf_conv3d_grad.sizes import Size
 
 DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
@@ -250,8 +250,8 @@ def _problem(
   """Returns the problem after stating every rule about two arguments that must agree."""
   filter_shape = sizes.shape_of(filter)
   out_shape = sizes.shape_of(out_backprop)
-  batch, *input_lengths, in_channels = _split(input_shape, data_format)
-  out_batch, *output_lengths, out_channels = _split(out_shape, data_format)
+  batch, *input_lengths, in_channels = in_order(input_shape, data_format)
+  out_batch, *output_lengths, out_channels = in_order(out_shape, data_format)
   *taps, filter_in, filter_out = filter_shape
 
   _cells("input_sizes", input_shape, rules)
@@ -300,7 +300,7 @@ def _problem(
     )  # fmt: skip
     # What is known of one length settles the other.
     o = needed if isinstance(needed, int) else o
-    axes.append(Axis(n, o, k, stride, dilation, _lead(n, o, k, stride, dilation, padding)))
+    axes.append(Axis.of(n, o, k, stride, dilation, padding))
   return Problem(
     dtype=out_backprop.dtype,
     data_format=data_format,
@@ -311,15 +311,6 @@ def _problem(
     filter_in_channels=filter_in,
     out_channels=filter_out if isinstance(filter_out, int) else out_channels,
   )
-
-
-def _lead(n: Size, o: Size, taps: Size, stride: int, dilation: int, padding: str) -> Size:
-  """Returns the padding in front, an integer wherever the sizes on which it hangs are known."""
-  if padding == "VALID":
-    return 0
-  if stride == 1:  # the output is as long as the input, whatever that is
-    n = o = 1
-  return sizes.maximum(geometry.same_padding(n, o, taps, stride, dilation), 0) // 2
 
 
 def _when_both_or_neither(in_channels: Size, filter_in: Size, rules: checks.Checks) -> None:
@@ -366,8 +357,3 @@ def _guarded(problem: Problem, rules: checks.Checks) -> Problem:
     filter_in_channels=guarded(problem.filter_in_channels),
     out_channels=guarded(problem.out_channels),
   )
-
-
-def _split(shape: list[Size], data_format: str) -> list[Size]:
-  """Returns batch, depth, height, width, channels."""
-  return shape if data_format == NDHWC else [shape[i] for i in (0, 2, 3, 4, 1)]

@@ -1,0 +1,193 @@
+"""Filters with infinities and NaNs, which must reach exactly the cells that the sum says.
+
+The fast lowerings, TensorFlow's kernels among them, multiply padding too, and infinity times zero
+is NaN: cells near the borders would turn NaN that no such tap reaches. So where a filter is not
+finite, the loop over the taps computes the result, which multiplies no padding; in a function that
+XLA compiles as a whole it is TensorFlow's own operation, which is as exact as users know it and
+compiles in a quarter of the time. Whether the filter is finite costs one sum over it, or over the
+result where that is smaller.
+
+In `out_backprop` they need no care: there they only ever meet taps that reach them.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from tf_conv3d_grad import geometry, sizes, tf_compat
+from tf_conv3d_grad.lowering import tap_loop
+from tf_conv3d_grad.plan import OVERLAP_ADD, TAP_LOOP, Plan
+from tf_conv3d_grad.problem import Axis, Problem, in_order
+
+_Function = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def exact(problem: Problem, plan: Plan, compute: _Function) -> _Function:
+  """Returns `compute`, made exact for filters that are not finite.
+
+  Args:
+    problem: The problem.
+    plan: How `compute` computes it.
+    compute: Takes `filter` and `out_backprop`, returns the result.
+  """
+  if not _multiplies_padding(problem, plan):
+    return compute
+  if tf.executing_eagerly():
+    return functools.partial(_eager, problem, compute)
+  if not tf_compat.in_xla_context():
+    return functools.partial(_traced, problem, compute, _by_tap)
+  if _raw_multiplies_padding(problem):
+    return compute
+  return functools.partial(_traced, problem, compute, _raw)
+
+
+def _multiplies_padding(problem: Problem, plan: Plan) -> bool:
+  """Returns whether a plan may multiply taps by cells that are not there."""
+  if plan.lowering == TAP_LOOP or plan.device == "GPU":
+    return False
+  if not problem.is_static:
+    return not all(sizes.is_known(taps) and taps == 1 for taps in problem.taps)
+  axes = [axis.simplified()[0] for axis in problem.axes]
+  if plan.lowering == OVERLAP_ADD:
+    return not all(axis.is_shuffled or axis.taps == 1 for axis in axes)
+  return any(axis.taps > 1 for axis in axes)
+
+
+def _raw_multiplies_padding(problem: Problem) -> bool:
+  """Returns whether TensorFlow's own operation, compiled by XLA, spreads NaNs in the same way.
+
+  XLA leaves these to Eigen, which multiplies all padding; of 300 random cases none was an
+  exception. Others it takes apart in ways of its own.
+  """
+  return (
+    problem.is_static
+    and problem.dtype != tf.float64
+    and problem.groups == 1
+    and all(
+      axis.stride == 1
+      and axis.taps > 1
+      and geometry.extent(axis.taps, axis.dilation) <= axis.output
+      for axis in problem.axes
+    )
+  )
+
+
+def _eager(
+  problem: Problem,
+  compute: _Function,
+  filter: tf.Tensor,  # noqa: A002
+  out_backprop: tf.Tensor,
+) -> tf.Tensor:
+  if _array_is_finite(filter.numpy()):
+    return compute(filter, out_backprop)
+  return _by_tap(problem, filter, out_backprop)
+
+
+def _array_is_finite(array: np.ndarray) -> bool:
+  if array.dtype.itemsize == 2:
+    # NumPy adds halves up one by one; as integers it finds the largest exponent at once.
+    exponent = 0x7C00 if array.dtype == np.float16 else 0x7F80
+    return bool((array.view(np.uint16) & exponent).max(initial=0) < exponent)
+  with np.errstate(all="ignore"):
+    total = array.sum()
+  # The sum of large values may overflow, so only a finite one says something.
+  return bool(np.isfinite(total) or np.isfinite(array).all())
+
+
+def _traced(
+  problem: Problem,
+  compute: _Function,
+  instead: Callable[[Problem, tf.Tensor, tf.Tensor], tf.Tensor],
+  filter: tf.Tensor,  # noqa: A002
+  out_backprop: tf.Tensor,
+) -> tf.Tensor:
+  result = compute(filter, out_backprop)
+
+  def recomputed() -> tf.Tensor:
+    return instead(problem, filter, out_backprop)
+
+  if not _is_smaller(problem.input_shape, problem.filter_shape):
+    return tf.cond(_has_finite_sum(filter), lambda: result, recomputed)
+  return tf.cond(
+    _has_finite_sum(result),
+    lambda: result,
+    lambda: tf.cond(_has_finite_sum(filter), lambda: result, recomputed),
+  )
+
+
+def _has_finite_sum(tensor: tf.Tensor) -> tf.Tensor:
+  """Returns whether the sum is finite, which it is not if any value is not; or if it overflows."""
+  if tensor.dtype.size == 2:
+    tensor = tf.cast(tensor, tf.float32)
+  return tf.math.is_finite(tf.reduce_sum(tensor))
+
+
+def _is_smaller(shape: list, than: list) -> bool:
+  return sizes.is_known(*shape, *than) and math.prod(shape) < math.prod(than)
+
+
+def _raw(problem: Problem, filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
+  return tf_compat.raw_backprop_input(
+    input_sizes=tf.cast(sizes.as_tensor(problem.input_shape), tf.int32),
+    filter=filter,
+    out_backprop=out_backprop,
+    strides=problem.in_format(1, problem.strides, 1),
+    padding=problem.padding,
+    data_format=problem.data_format,
+    dilations=problem.in_format(1, problem.dilations, 1),
+  )
+
+
+def _by_tap(problem: Problem, filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
+  if tf.executing_eagerly():
+    return tap_loop.backprop_input(problem, Plan(TAP_LOOP), filter, out_backprop)
+  function = _function_by_tap(
+    problem.dtype, problem.data_format, problem.padding, problem.strides, problem.dilations
+  )
+  return function(sizes.as_tensor(problem.input_shape), filter, out_backprop)
+
+
+@functools.lru_cache(maxsize=256)
+def _function_by_tap(
+  dtype: tf.DType,
+  data_format: str,
+  padding: str,
+  strides: tuple[int, int, int],
+  dilations: tuple[int, int, int],
+) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+  """Returns the loop over the taps as one function for all shapes, so that graphs stay small."""
+  shape = [None] * 5
+
+  @tf.function(
+    autograph=False,
+    input_signature=[
+      tf.TensorSpec([5], tf.int64),
+      tf.TensorSpec(shape, dtype),
+      tf.TensorSpec(shape, dtype),
+    ],
+  )
+  def by_tap(input_sizes: tf.Tensor, filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
+    batch, *lengths, channels = in_order(tf.unstack(input_sizes), data_format)
+    _, *outputs, out_channels = in_order(sizes.shape_of(out_backprop), data_format)
+    *taps, filter_in_channels, _ = sizes.shape_of(filter)
+    depth, height, width = (
+      Axis.of(*numbers, padding) for numbers in zip(lengths, outputs, taps, strides, dilations)
+    )
+    problem = Problem(
+      dtype=dtype,
+      data_format=data_format,
+      padding=padding,
+      batch=batch,
+      axes=(depth, height, width),
+      in_channels=channels,
+      filter_in_channels=filter_in_channels,
+      out_channels=out_channels,
+    )
+    return tap_loop.backprop_input(problem, Plan(TAP_LOOP), filter, out_backprop)
+
+  return by_tap
