@@ -161,7 +161,7 @@ def _add_out_backprop():
   channels_first = {"input_sizes": [2, 4, 4, 5, 6], "data_format": "NCDHW"}
   add("of rank 0", ones())
   add("of rank 4", ones(4, 5, 6, 6), "4")
-  add("of rank 4, channels first", ones(2, 6, 5, 6), more=channels_first)
+  add("of rank 4, channels first", ones(2, 6, 5, 6), ("4", "6, 5, 6"), more=channels_first)
   add("of rank 6", ones(1, 2, 4, 5, 6, 6), "6")
   add("another batch", ones(1, 4, 5, 6, 6), "1", ("input_sizes",))
   add("another depth", ones(2, 3, 5, 6, 6), "3", ("input_sizes",))

@@ -74,14 +74,18 @@ class Checks:
     if isinstance(holds, bool):
       if not holds:
         fail(message.format(*(_readable(value) for value in values)))
-    elif self._in_xla:
+      return
+    if self._in_xla:
       self._pending.append(_compile_time_assertion(holds, message, given, needed).op)
-    else:
-      texts = message.split("{}")
-      data: list[Any] = [texts[0]]
-      for value, text in zip(values, texts[1:]):
-        data += [sizes.as_tensor(value) if isinstance(value, (list, tuple)) else value, text]
-      data = [piece for piece in data if not (isinstance(piece, str) and not piece)]
+      return
+    texts = message.split("{}")
+    data: list[Any] = [texts[0]]
+    for value, text in zip(values, texts[1:]):
+      data += [sizes.as_tensor(value) if isinstance(value, (list, tuple)) else value, text]
+    data = [piece for piece in data if not (isinstance(piece, str) and not piece)]
+    # One after the other, so that it is the first broken rule that is reported. Nothing else is
+    # made in here: an assertion on what is made in here would not wait itself.
+    with tf.control_dependencies(self._pending[-1:]):
       self._pending.append(tf.debugging.Assert(holds, data, summarize=8))
 
   def guard(self, *tensors: tf.Tensor) -> tuple[tf.Tensor, ...]:
