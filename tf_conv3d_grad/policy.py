@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import NamedTuple
 
@@ -66,6 +67,13 @@ def choose(problem: Problem, environment: Environment, function: str = "backprop
     environment: Where it is computed.
     function: "backprop_input", or for its derivatives "conv3d" or "backprop_filter".
   """
+  if problem.is_static:  # tensors in it would be kept alive
+    return _remembered_choice(problem, environment, function)
+  return choices(problem, environment, function)[0].plan
+
+
+@functools.lru_cache(maxsize=4096)
+def _remembered_choice(problem: Problem, environment: Environment, function: str) -> Plan:
   return choices(problem, environment, function)[0].plan
 
 
