@@ -9,8 +9,10 @@ gradient `t`, of the shape of the result,
 and the derivatives of these two are again one of the three convolutions.
 """
 
+import contextlib
 import functools
 import itertools
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +20,7 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
+from tf_conv3d_grad import policy, tf_compat
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import DATA_FORMATS, Case, random_case
 
@@ -431,6 +434,34 @@ class OtherWaysToDifferentiateTest(DerivativesTestCase):
     for _ in range(2):
       results = tape.gradient(result, (filter, out_backprop), output_gradients=t)
       self.assert_all_accurate(STRIDED, results, exact_first(STRIDED, *values))
+
+  @parameterized.parameters(True, False)
+  def test_of_a_compiled_function_is_planned_for_xla(self, patched):
+    # TensorFlow has XLA compile it, but does not say so while tracing it.
+    values = operands(STRIDED)[:3]
+    filter, out_backprop, t = map(tf.constant, values)
+    with contextlib.ExitStack() as stack:
+      if patched:
+        stack.enter_context(tf_conv3d_grad.patch_tensorflow())
+      op = tf_compat.raw_backprop_input if patched else tf_conv3d_grad.Conv3DBackpropInputV2
+
+      @tf.function(jit_compile=True, autograph=False)
+      def compiled_call(filter, out_backprop):
+        return op(
+          input_sizes=list(STRIDED.input_sizes),
+          filter=filter,
+          out_backprop=out_backprop,
+          **STRIDED.attributes(),
+        )
+
+      choose = stack.enter_context(mock.patch.object(policy, "choose", wraps=policy.choose))
+      with tf.GradientTape() as tape:
+        tape.watch((filter, out_backprop))
+        result = compiled_call(filter, out_backprop)
+      results = tape.gradient(result, (filter, out_backprop), output_gradients=t)
+    planned = {call.args[2]: call.args[1].in_xla for call in choose.call_args_list}
+    self.assertTrue(planned["backprop_filter"] and planned["conv3d"], planned)
+    self.assert_all_accurate(STRIDED, results, exact_first(STRIDED, *values))
 
   @parameterized.product(case=(STRIDED, GROUPED_DILATED), way=("eager", "graph", "compiled"))
   def test_through_a_loop(self, case, way):

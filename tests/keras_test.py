@@ -186,7 +186,7 @@ class Outcomes:
       Outcomes.failed.append(report.nodeid)
 
 mode, *tests = sys.argv[1:]
-paths = [test if mode == "stock" else importlib.util.find_spec(test).origin for test in tests]
+paths = ["/" + test if mode == "stock" else importlib.util.find_spec(test).origin for test in tests]
 with arrivals() as arrived, contextlib.ExitStack() as stack:
   if mode == "patched":
     stack.enter_context(tf_conv3d_grad.patch_tensorflow())

@@ -172,7 +172,7 @@ def _add_out_backprop():
   add(
     "in the other format, channels first",
     ones(2, 4, 5, 6, 6),
-    "4",
+    ("4", "6"),
     ("input_sizes", "filter"),
     channels_first,
   )

@@ -16,6 +16,7 @@ from tf_conv3d_grad.conformance.case import Case
 PRIVATE = {
   "tensorflow.python.ops.control_flow_util": "_graph_in_xla",
   "tensorflow.python.eager.record": "_could_possibly_record",
+  "tensorflow.python.eager.forwardprop_util": "_pack_tangents",
   "tensorflow.python.ops.gen_nn_ops": "_op_modules",
   "tensorflow.python.framework.ops": "_gradients",
   "tensorflow.python.eager.forwardprop": "_clear_jvp_functions",

@@ -8,12 +8,13 @@ three. That does not rest on TensorFlow's registered gradients, of which some in
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from tf_conv3d_grad import compiled, nonfinite, policy, sizes, tf_compat
+from tf_conv3d_grad import compiled, memory, nonfinite, policy, sizes, tf_compat
 from tf_conv3d_grad.lowering import im2col, kernel, overlap_add, tap_loop
 from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP, Plan
 from tf_conv3d_grad.problem import Problem
@@ -92,13 +93,15 @@ def _differentiable(
 
   @tf.custom_gradient
   def function(*operands: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    in_xla = tf_compat.in_xla_context()
     with tf_compat.unrecorded(*operands):
       result = _computed(name, problem, operands)
 
     def gradients(gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
       gradient = tf.identity(gradient)
       gradient.set_shape(result.shape)  # TensorFlow may have lost even the rank
-      return derivatives(gradient)
+      with tf_compat.gradient_context(in_xla):
+        return derivatives(gradient)
 
     return result, gradients
 
@@ -110,19 +113,29 @@ def prepared(
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
   """Returns the function called `name`, without derivatives, for one problem and environment."""
   shape = _SHAPES[name](problem)
+  if tf.executing_eagerly() and environment.device == "CPU":
+    memory.require(_RESULTS[name], shape, problem.dtype)
   if any(sizes.is_known(size) and size == 0 for size in _sizes(problem)):
-    return lambda *_: tf.zeros(sizes.as_tensor(shape), problem.dtype)
+    return lambda *_: memory.zeros(shape, problem.dtype)
   plan = policy.choose(problem, environment, name)
   compute: Callable[..., tf.Tensor] = functools.partial(
     _LOWERINGS[plan.lowering][name], problem, plan
   )
   if plan.lowering == KERNEL and plan.device == "CPU":
+    compute = memory.allocatable(compute, shape, plan.kernel_dtype)
     compute = _where_the_kernel_can(name, problem, plan, compute)
   if plan.compiled and problem.is_static:
-    compute = compiled.function((name, problem, plan), compute)
+    uncompiled = functools.partial(_uncompiled, name, problem, environment)
+    compute = compiled.function((name, problem, plan), compute, uncompiled)
   elif plan.compiled:
     compute = tf.function(compute, jit_compile=True, autograph=False)
   return nonfinite.exact(problem, plan, compute) if name == "backprop_input" else compute
+
+
+def _uncompiled(
+  name: str, problem: Problem, environment: policy.Environment, *operands: tf.Tensor
+) -> tf.Tensor:
+  return prepared(name, problem, dataclasses.replace(environment, mode=False))(*operands)
 
 
 def _where_the_kernel_can(
@@ -158,6 +171,10 @@ _SHAPES: dict[str, Callable[[Problem], list]] = {
   "conv3d": lambda problem: problem.out_backprop_shape,
   "backprop_filter": lambda problem: problem.filter_shape,
 }
+
+# Which argument asks for the result, as far as its size is nobody else's: that of the derivatives
+# is that of a tensor there is.
+_RESULTS = {"backprop_input": "input_sizes", "conv3d": "out_backprop", "backprop_filter": "filter"}
 
 
 def _sizes(problem: Problem) -> list:

@@ -41,7 +41,8 @@ def exact(problem: Problem, plan: Plan, compute: _Function) -> _Function:
     return functools.partial(_eager, problem, compute)
   if not tf_compat.in_xla_context():
     return functools.partial(_traced, problem, compute, _by_tap)
-  if _raw_multiplies_padding(problem):
+  # XLA cannot vectorize a branch over several filters.
+  if _raw_multiplies_padding(problem) or tf_compat.in_vectorized_loop():
     return compute
   return functools.partial(_traced, problem, compute, _raw)
 
@@ -85,7 +86,7 @@ def _eager(
 ) -> tf.Tensor:
   if _array_is_finite(filter.numpy()):
     return compute(filter, out_backprop)
-  return _by_tap(problem, filter, out_backprop)
+  return tap_loop.backprop_input(problem, Plan(TAP_LOOP), filter, out_backprop)
 
 
 def _array_is_finite(array: np.ndarray) -> bool:
@@ -102,14 +103,16 @@ def _array_is_finite(array: np.ndarray) -> bool:
 def _traced(
   problem: Problem,
   compute: _Function,
-  instead: Callable[[Problem, tf.Tensor, tf.Tensor], tf.Tensor],
+  instead: Callable[[Problem, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
   filter: tf.Tensor,  # noqa: A002
   out_backprop: tf.Tensor,
 ) -> tf.Tensor:
   result = compute(filter, out_backprop)
+  if tf_compat.have_tangents(filter, out_backprop):
+    return result  # TensorFlow cannot take forward mode through a branch in a graph
 
   def recomputed() -> tf.Tensor:
-    return instead(problem, filter, out_backprop)
+    return instead(problem, result, filter, out_backprop)
 
   if not _is_smaller(problem.input_shape, problem.filter_shape):
     return tf.cond(_has_finite_sum(filter), lambda: result, recomputed)
@@ -131,7 +134,13 @@ def _is_smaller(shape: list, than: list) -> bool:
   return sizes.is_known(*shape, *than) and math.prod(shape) < math.prod(than)
 
 
-def _raw(problem: Problem, filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
+def _raw(
+  problem: Problem,
+  result: tf.Tensor,
+  filter: tf.Tensor,  # noqa: A002
+  out_backprop: tf.Tensor,
+) -> tf.Tensor:
+  del result
   return tf_compat.raw_backprop_input(
     input_sizes=tf.cast(sizes.as_tensor(problem.input_shape), tf.int32),
     filter=filter,
@@ -143,13 +152,16 @@ def _raw(problem: Problem, filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Ten
   )
 
 
-def _by_tap(problem: Problem, filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
-  if tf.executing_eagerly():
-    return tap_loop.backprop_input(problem, Plan(TAP_LOOP), filter, out_backprop)
+def _by_tap(
+  problem: Problem,
+  result: tf.Tensor,
+  filter: tf.Tensor,  # noqa: A002
+  out_backprop: tf.Tensor,
+) -> tf.Tensor:
   function = _function_by_tap(
     problem.dtype, problem.data_format, problem.padding, problem.strides, problem.dilations
   )
-  return function(sizes.as_tensor(problem.input_shape), filter, out_backprop)
+  return function(result, filter, out_backprop)
 
 
 @functools.lru_cache(maxsize=256)
@@ -161,18 +173,15 @@ def _function_by_tap(
   dilations: tuple[int, int, int],
 ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
   """Returns the loop over the taps as one function for all shapes, so that graphs stay small."""
-  shape = [None] * 5
 
   @tf.function(
     autograph=False,
-    input_signature=[
-      tf.TensorSpec([5], tf.int64),
-      tf.TensorSpec(shape, dtype),
-      tf.TensorSpec(shape, dtype),
-    ],
+    input_signature=[tf.TensorSpec([None] * 5, dtype)] * 3,
   )
-  def by_tap(input_sizes: tf.Tensor, filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
-    batch, *lengths, channels = in_order(tf.unstack(input_sizes), data_format)
+  def by_tap(result: tf.Tensor, filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
+    # XLA may compile this after all (it compiles gradients that were not traced for it), and then
+    # has to know the sizes: from a shape it does.
+    batch, *lengths, channels = in_order(sizes.shape_of(result), data_format)
     _, *outputs, out_channels = in_order(sizes.shape_of(out_backprop), data_format)
     *taps, filter_in_channels, _ = sizes.shape_of(filter)
     depth, height, width = (

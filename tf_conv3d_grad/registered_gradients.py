@@ -9,6 +9,8 @@ An eager tape hands over only what TensorFlow's own gradient of the operation re
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -61,10 +63,21 @@ def backprop_filter(op: Any, gradient: tf.Tensor) -> list:
   ]
 
 
+def _in_context(gradient_function: Callable[..., list]) -> Callable[..., list]:
+  """Returns a gradient function that works where its operation does."""
+
+  @functools.wraps(gradient_function)
+  def in_context(op: Any, gradient: tf.Tensor) -> list:
+    with tf_compat.gradient_context(tf_compat.was_in_xla_context(op)):
+      return gradient_function(op, gradient)
+
+  return in_context
+
+
 REGISTERED = {
-  "Conv3D": conv3d,
-  "Conv3DBackpropInputV2": backprop_input,
-  "Conv3DBackpropFilterV2": backprop_filter,
+  "Conv3D": _in_context(conv3d),
+  "Conv3DBackpropInputV2": _in_context(backprop_input),
+  "Conv3DBackpropFilterV2": _in_context(backprop_filter),
 }
 
 

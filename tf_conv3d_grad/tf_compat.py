@@ -11,7 +11,7 @@ import functools
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -34,28 +34,30 @@ def _warn_missing(name: str, consequence: str) -> None:
 
 try:
   from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext as _graph_in_xla
+  from tensorflow.python.ops.control_flow_util import IsInXLAContext as _operation_in_xla
 except ImportError:
   _warn_missing(
-    "control_flow_util.GraphOrParentsInXlaContext",
+    "control_flow_util.GraphOrParentsInXlaContext or IsInXLAContext",
     "functions that are compiled as a whole keep TensorFlow's own, slower lowering",
   )
   _graph_in_xla = None
 
 try:
   from tensorflow.python.eager.record import could_possibly_record as _could_possibly_record
-except ImportError:
-  _warn_missing(
-    "eager.record.could_possibly_record", "eager calls are prepared for a gradient even without one"
-  )
-  _could_possibly_record = None
-
-
-try:
-  from tensorflow.python.eager.forwardprop_util import pack_tangents as _pack_tangents
   from tensorflow.python.eager.record import stop_recording as _stop_recording
 except ImportError:
   _warn_missing(
-    "forwardprop_util.pack_tangents or eager.record.stop_recording",
+    "eager.record.could_possibly_record or stop_recording",
+    "eager calls are prepared for a gradient even without one, and functions take longer to trace",
+  )
+  _could_possibly_record = None
+  _stop_recording = contextlib.nullcontext
+
+try:
+  from tensorflow.python.eager.forwardprop_util import pack_tangents as _pack_tangents
+except ImportError:
+  _warn_missing(
+    "eager.forwardprop_util.pack_tangents",
     "functions take longer to trace while a gradient is recorded",
   )
   _pack_tangents = None
@@ -149,7 +151,30 @@ def in_xla_context() -> bool:
   """Returns whether the function being traced will be compiled by XLA as a whole."""
   if _graph_in_xla is None or tf.executing_eagerly():
     return False
-  return _graph_in_xla(tf.compat.v1.get_default_graph())
+  return getattr(_calling, "in_xla", False) or _graph_in_xla(tf.compat.v1.get_default_graph())
+
+
+def was_in_xla_context(operation: Any) -> bool:
+  """Returns whether an operation is part of a function that XLA compiles as a whole."""
+  # The operations of an eager tape are none of a graph's.
+  return _graph_in_xla is not None and isinstance(operation, tf.Operation) and _operation_in_xla(
+    operation
+  )
+
+
+@contextlib.contextmanager
+def gradient_context(in_xla: bool) -> Iterator[None]:
+  """Where the gradient of something is traced that was traced `in_xla` or not.
+
+  XLA compiles the gradient of a function that it compiles, but nothing says so while TensorFlow
+  traces that.
+  """
+  before = getattr(_calling, "in_xla", False)
+  _calling.in_xla = before or in_xla
+  try:
+    yield
+  finally:
+    _calling.in_xla = before
 
 
 def is_recording() -> bool:
@@ -157,18 +182,31 @@ def is_recording() -> bool:
   return _could_possibly_record is None or _could_possibly_record()
 
 
+def have_tangents(*tensors: tf.Tensor) -> bool | None:
+  """Returns whether a `ForwardAccumulator` follows any of `tensors` in a graph; None if unknown."""
+  if tf.executing_eagerly():
+    return False
+  return None if _pack_tangents is None else bool(_pack_tangents(tensors).tangents)
+
+
 def unrecorded(*operands: tf.Tensor) -> contextlib.AbstractContextManager:
   """Returns a context for the inside of a `tf.custom_gradient` function of `operands`.
 
   No tape sees the operations in it. TensorFlow would prepare the derivatives of every one of them,
-  which takes most of the time of tracing, and then use the custom gradient. Only where a
-  `ForwardAccumulator` follows the operands in a graph does it go through the operations.
+  which takes most of the time of tracing, and then use the custom gradient. Only forward mode in a
+  graph does go through the operations.
   """
-  if _pack_tangents is None:
-    return contextlib.nullcontext()
-  if not tf.executing_eagerly() and _pack_tangents(operands).tangents:
-    return contextlib.nullcontext()
-  return _stop_recording()
+  if have_tangents(*operands) is False:
+    return _stop_recording()
+  return contextlib.nullcontext()
+
+
+def in_vectorized_loop() -> bool:
+  """Returns whether this is the body of a `tf.vectorized_map` or of a vectorized Jacobian.
+
+  TensorFlow traces those bodies in a name scope of their own.
+  """
+  return "loop_body" in tf.get_current_name_scope().split("/")
 
 
 def shape_tuple(tensor: Any) -> tuple:
