@@ -12,6 +12,9 @@ endif
 PYTHON_VERSIONS ?= 3.9 3.10 3.11 3.12 3.13
 
 PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=4
+# As for tools/compat.py: COMPAT='2.16 2.21:3.11'.
+COMPAT ?=
+COMPAT_ARGS ?= $(PYTEST_ARGS)
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 BAZEL_OFFLINE ?= ../shared/tools/bazel-offline
@@ -25,7 +28,7 @@ python = $(bin)/python
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help demo test lint format types build-files dist bazel bench bench-peers clean
+.PHONY: help demo test compat lint format types build-files dist bazel bench bench-peers clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -37,6 +40,9 @@ demo: $(VENV)/.has-examples  ## Train a 3-D segmentation network on a brain volu
 
 test: $(VENV)/.has-test  ## Run the whole test suite
 	$(python) -m pytest $(PYTEST_ARGS)
+
+compat:  ## Run it against TensorFlow 2.16 to 2.21, each set up beside, and write README's matrix
+	$(PYTHON) tools/compat.py --pytest-args='$(COMPAT_ARGS)' $(COMPAT)
 
 lint: $(VENV)/.has-dev  ## Check the style, and that the BUILD files mirror the sources
 	$(bin)/ruff check .
@@ -69,7 +75,7 @@ bench-peers:  ## Install the peers of the benchmark, each in an environment of i
 	.venv-jax/bin/pip install numpy jax
 
 clean:  ## Remove the environments and everything built
-	rm -rf .venv .venv-torch .venv-jax $(VENV) .build build/ dist *.egg-info
+	rm -rf .venv .venv-torch .venv-jax .venv-tf* $(VENV) .build build/ dist *.egg-info
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -43,12 +43,13 @@ setuptools.setup(
   extras_require={
     "tensorflow": ["tensorflow>=2.16"],
     "tensorflow-cpu": ["tensorflow-cpu>=2.16"],
-    "test": ["absl-py", "hypothesis", "pytest", "pytest-xdist", "rich"],
+    "test": ["absl-py", "click", "hypothesis", "pytest", "pytest-xdist", "rich"],
     "examples": ["matplotlib", "nilearn", "rich"],
     "bench": ["matplotlib", "rich"],
     "cli": ["click", "rich"],
     "dev": ["build", "mypy", "ruff"],
   },
+  entry_points={"console_scripts": ["tf-conv3d-grad = tf_conv3d_grad.cli:main"]},
   classifiers=[
     "Development Status :: 4 - Beta",
     "Intended Audience :: Developers",

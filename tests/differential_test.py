@@ -1,21 +1,16 @@
 """The op against the oracle and TensorFlow's own op, over random and extreme cases.
 
 `TF_CONV3D_GRAD_TEST_SEED` moves the random cases to others, `TF_CONV3D_GRAD_TEST_CASES` sets how
-many there are of each kind. Thousands at a time: `python -m tf_conv3d_grad.conformance --random`.
+many there are of each kind. Thousands at a time: `tf-conv3d-grad check --cases 1000`.
 """
 
-import contextlib
-import io
 import itertools
 import os
-from unittest import mock
 
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-import tf_conv3d_grad
-from tf_conv3d_grad.conformance import __main__ as command_line
 from tf_conv3d_grad.conformance import differential, oracle
 from tf_conv3d_grad.conformance.case import DATA_FORMATS, DTYPES, PADDINGS, Case, random_case
 
@@ -138,43 +133,7 @@ class ReportTest(parameterized.TestCase):
     report = self.run_with(lambda **arguments: 2 * self.right_op(**arguments))
     command, _, reason = str(report).partition("  # ")
     self.assertNotIn("\n", reason)
-    options = command.split()[3:]
-    self.assertEqual(options, [str(self.case), "--seed", "7", "--ways", "eager"])
-    status, _ = run_command_line(options)
-    self.assertEqual(status, 0)
-
-
-class CommandLineTest(parameterized.TestCase):
-  def test_random_cases_are_counted(self):
-    status, output = run_command_line(["--random", "3", "--seed", "5", "--max-size", "3"])
-    self.assertEqual(status, 0, output)
-    self.assertIn("3 cases, 0 differ", output)
-
-  def test_a_difference_sets_the_exit_status(self):
-    right = tf_conv3d_grad.Conv3DBackpropInputV2
-    with mock.patch.object(
-      tf_conv3d_grad, "Conv3DBackpropInputV2", lambda **arguments: 2 * right(**arguments)
-    ):
-      status, output = run_command_line(
-        ["mb1_id2_ic1oc1_k1s1d1_ndhwc_f32", "--seed", "3", "--ways", "eager"]
-      )
-    self.assertEqual(status, 1)
-    self.assertIn(
-      "python -m tf_conv3d_grad.conformance mb1_id2_ic1oc1_k1s1d1_ndhwc_f32 --seed 3", output
-    )
-
-  @parameterized.parameters([[]], [["nonsense"]], [["--random", "1", "--ways", "sideways"]])
-  def test_bad_options_are_refused(self, options):
-    with self.assertRaises(SystemExit) as raised, contextlib.redirect_stderr(io.StringIO()):
-      command_line.main(options)
-    self.assertEqual(raised.exception.code, 2)
-
-
-def run_command_line(options):
-  """Returns the exit status and what was printed."""
-  with contextlib.redirect_stdout(io.StringIO()) as output:
-    status = command_line.main(options)
-  return status, output.getvalue()
+    self.assertEqual(command, f"tf-conv3d-grad check {self.case} --seed 7 --ways eager")
 
 
 if __name__ == "__main__":

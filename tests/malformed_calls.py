@@ -1,21 +1,27 @@
 """Malformed calls, and a child process's way of making them.
 
-    python tests/malformed_calls.py WAY NAME...
+    python tests/malformed_calls.py OP WAY NAME...
 
-makes the named calls one after the other in one way of calling. It prints a line of JSON before
-each call and one with the outcome after it, so that its parent knows which call it died of.
+makes the named calls of "this" op or of "tensorflow"'s in one way of calling: one after the other,
+but those that ask for too much memory at once, because TensorFlow waits for some to be freed. It
+prints a line of JSON before each call and one with the outcome after it, so that its parent knows
+which call it died of.
 """
 
 import dataclasses
 import json
+import subprocess
 import sys
+import threading
 
 import numpy as np
 import tensorflow as tf
 
 import tf_conv3d_grad
+from tests import testing
 
 INVALID, VALUE, TYPE = "InvalidArgumentError", "ValueError", "TypeError"
+EXHAUSTED = "ResourceExhaustedError"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +50,9 @@ WRONG_TYPE = Kind((TYPE,), (TYPE,), None)
 # What no tensor can be made of; TensorFlow's own exception depends on how the attempt fails.
 NO_TENSOR = Kind((INVALID, VALUE, TYPE), (VALUE, TYPE), None)
 BEYOND_INT64 = Kind((INVALID, VALUE), (VALUE,), None)
+# A result that no memory can hold: for a graph that is said where it runs, by TensorFlow, with the
+# name of an operation for the argument's.
+TOO_LARGE = Kind((EXHAUSTED,), (EXHAUSTED,), (EXHAUSTED,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +133,38 @@ def _add_input_sizes():
   add("more groups than divide the out channels", [2, 4, 5, 6, 16], ("16", "4"), ("filter",))
   add("no channels", [2, 4, 5, 6, 0], also=("filter",), or_result=True)
   add("an empty axis", [2, 4, 5, 0, 4], also=("out_backprop",), or_result=True)
+
+
+def _add_too_large():
+  def add(name, changes, given):
+    _add("input_sizes", name, changes, given, TOO_LARGE)
+
+  def strided(*lengths):
+    """One cell of `out_backprop` and one tap a cell: all lengths are legal, and so is the rest."""
+    return {
+      "input_sizes": np.array([1, *lengths, 4]),
+      "filter": ones(1, 1, 1, 4, 2),
+      "out_backprop": ones(1, 1, 1, 1, 2),
+      "strides": [1, *lengths, 1],
+    }
+
+  add("1 TiB", strided(2**12, 2**12, 2**12), ("1 TiB", "1.00TiB", "[262144,1048576]"))
+  add(
+    "1 EiB",
+    strided(2**18, 2**19, 2**19),
+    ("1 EiB", "1.00EiB", "[2147483647,1048576]", "[1,262144,524288,524288,4]"),
+  )
+  # The filter does not fit, so that there is nothing to add up.
+  add(
+    "1 TiB of zeros",
+    {
+      "input_sizes": np.array([1, 2, 2**13, 2**13, 2**11]),
+      "filter": ones(3, 3, 3, 2**11, 1),
+      "out_backprop": np.zeros([1, 0, 2**13 - 2, 2**13 - 2, 1], np.float32),
+      "padding": "VALID",
+    },
+    ("1 TiB", "1.00TiB", "[262144,1048576]", "[1,2,8192,8192,2048]"),
+  )
 
 
 def _add_filter():
@@ -263,14 +304,24 @@ def _add_strings():
 
 
 _add_input_sizes()
+_add_too_large()
 _add_filter()
 _add_out_backprop()
 _add_strides_and_dilations()
 _add_strings()
 
 
+OPS = {"this": tf_conv3d_grad.Conv3DBackpropInputV2, "tensorflow": tf.raw_ops.Conv3DBackpropInputV2}
+_op = OPS["this"]
+
+
 def _call(changes):
-  return tf_conv3d_grad.Conv3DBackpropInputV2(**{**WELL_FORMED, **changes})
+  return _op(**{**WELL_FORMED, **changes})
+
+
+def _patched(changes):
+  with tf_conv3d_grad.patch_tensorflow():
+    return tf.raw_ops.Conv3DBackpropInputV2(**{**WELL_FORMED, **changes})
 
 
 def _eager(changes):
@@ -344,6 +395,7 @@ WAYS = {
   "nothing known": _nothing_known(jit_compile=None),
   "compiled, nothing known": _nothing_known(jit_compile=True),
   "v1 graph, nothing known": _v1_nothing_known(),
+  "patched": _patched,
 }
 
 
@@ -354,25 +406,78 @@ def is_made(way, call):
 
 def expected_exceptions(way, call):
   """Returns the names of the exceptions that the call may raise in this way of calling."""
-  if way == "eager":
+  if way in ("eager", "patched"):
     return call.kind.eager
   if "nothing known" in way and call.kind.at_run_time:
     return call.kind.at_run_time
   return call.kind.traced
 
 
-def main(way, names):
-  """Makes the calls and prints their outcomes."""
-  for name in names:
-    print(json.dumps({"name": name}), flush=True)
-    outcome = {"name": name, "exceptions": [], "message": ""}
+def outcomes(op, way, names, one_by_one=False):
+  """Makes calls in child processes, a new one whenever one dies.
+
+  Args:
+    op: "this" or "tensorflow".
+    way: One of `WAYS`.
+    names: The calls.
+    one_by_one: Whether each call gets a child of its own.
+
+  Returns:
+    A dict by name: "exceptions", the names of the exception's classes, and "message"; or, where the
+    child died of the call, "died", its exit status, or "hangs".
+  """
+  found = {}
+  while remaining := [name for name in names if name not in found]:
+    arguments = [__file__, op, way, *(remaining[:1] if one_by_one else remaining)]
     try:
-      outcome["message"] = f"a result of shape {tuple(WAYS[way](CALLS[name].changes).shape)}"
-    except BaseException as error:  # Whatever it is, the parent judges it.
-      outcome["exceptions"] = [base.__name__ for base in type(error).__mro__]
-      outcome["message"] = str(error)
-    print(json.dumps(outcome), flush=True)
+      child = testing.run_child(arguments)
+      output, died = child.stdout, {"died": child.returncode}
+    except subprocess.TimeoutExpired as error:
+      output, died = (error.stdout or b"").decode(), {"died": "hangs"}
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    if not lines:
+      raise RuntimeError(f"the child process made no call: {died} {child.stderr}")
+    found.update((line["name"], line) for line in lines if "message" in line)
+    found.update((line["name"], died) for line in lines if line["name"] not in found)
+  return found
+
+
+def in_table(name):
+  """Returns a call's name as docs/errors.md has it."""
+  return name.replace("|", "\\|")
+
+
+def main(op, way, names):
+  """Makes the calls and prints their outcomes."""
+  global _op
+  _op = OPS[op]
+  large = [name for name in names if CALLS[name].kind == TOO_LARGE]
+  for name in names:
+    if name not in large:
+      _make(way, name)
+  threads = [threading.Thread(target=_make, args=(way, name)) for name in large]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+
+
+def _make(way, name):
+  _print({"name": name})
+  outcome = {"name": name, "exceptions": [], "message": ""}
+  try:
+    outcome["message"] = f"a result of shape {tuple(WAYS[way](CALLS[name].changes).shape)}"
+  except BaseException as error:  # Whatever it is, the parent judges it.
+    outcome["exceptions"] = [base.__name__ for base in type(error).__mro__]
+    outcome["message"] = str(error)
+  _print(outcome)
+
+
+def _print(line):
+  # In one piece: `print` may write the line's end apart, with another thread's line in between.
+  sys.stdout.write(json.dumps(line) + "\n")
+  sys.stdout.flush()
 
 
 if __name__ == "__main__":
-  main(sys.argv[1], sys.argv[2:])
+  main(sys.argv[1], sys.argv[2], sys.argv[3:])

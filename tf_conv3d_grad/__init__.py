@@ -1,18 +1,37 @@
 """A drop-in for TensorFlow's `Conv3DBackpropInputV2` that is right everywhere, and fast."""
 
-try:
-  import tensorflow as _tensorflow  # noqa: F401
-except ImportError as error:
-  raise ImportError(
-    "tf_conv3d_grad needs TensorFlow 2.16 or newer, which it does not install by itself: "
-    "pip install 'tf_conv3d_grad[tensorflow-cpu]', or 'tf_conv3d_grad[tensorflow]' for GPUs"
-  ) from error
+from __future__ import annotations
+
+import importlib as _importlib
+import pathlib as _pathlib
+import sys as _sys
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from tf_conv3d_grad._version import __version__
-from tf_conv3d_grad.explanation import Explanation, explain
-from tf_conv3d_grad.mode import jit_compile
-from tf_conv3d_grad.op import Conv3DBackpropInputV2, conv3d_backprop_input_v2
-from tf_conv3d_grad.patch import patch_tensorflow, unpatch_tensorflow
+
+# What `sys.argv[0]` is while Python looks for the `__main__` of `python -m tf_conv3d_grad`, and the
+# name of the console script. These import TensorFlow once a command needs it, lest `--help` take
+# seconds.
+_COMMAND_LINES = ("-m", "tf-conv3d-grad")
+
+if _TYPE_CHECKING or _pathlib.Path([*_sys.argv, ""][0]).stem not in _COMMAND_LINES:
+  from tf_conv3d_grad.api import (
+    Conv3DBackpropInputV2,
+    Explanation,
+    conv3d_backprop_input_v2,
+    explain,
+    jit_compile,
+    patch_tensorflow,
+    unpatch_tensorflow,
+  )
+else:
+
+  def __getattr__(name: str) -> _Any:
+    if name not in __all__:
+      raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_importlib.import_module("tf_conv3d_grad.api"), name)
+
 
 __all__ = [
   "Conv3DBackpropInputV2",

@@ -121,6 +121,8 @@ def prepared(
   compute: Callable[..., tf.Tensor] = functools.partial(
     _LOWERINGS[plan.lowering][name], problem, plan
   )
+  if tf.executing_eagerly() and plan.lowering == KERNEL and name == "backprop_input":
+    compute = kernel.eager_backprop_input(problem, plan)
   if plan.lowering == KERNEL and plan.device == "CPU":
     compute = memory.allocatable(compute, shape, plan.kernel_dtype)
     compute = _where_the_kernel_can(name, problem, plan, compute)
@@ -143,11 +145,14 @@ def _where_the_kernel_can(
 ) -> Callable[..., tf.Tensor]:
   """Returns `compute`, the CPU's kernel, with what to do instead where only the run will tell.
 
-  The kernel refuses groups, and its convolution gives some empty outputs the shape of the input.
+  The kernel refuses groups and filters of no in channels, and its convolution gives some empty
+  outputs the shape of the input.
   """
   conditions = []
+  if not sizes.is_known(problem.filter_in_channels):
+    conditions.append(problem.filter_in_channels > 0)
   if not sizes.is_known(problem.groups):
-    conditions.append(tf.equal(problem.groups, 1))
+    conditions += [tf.equal(problem.groups, 1), problem.in_channels > 0]
   lengths = [axis.output for axis in problem.axes]
   if name == "conv3d" and not sizes.is_known(*lengths):
     conditions.append(tf.reduce_all(sizes.as_tensor(lengths) > 0))

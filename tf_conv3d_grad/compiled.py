@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import collections
 import threading
+import warnings
 from collections.abc import Callable, Hashable
 
 import tensorflow as tf
 
 # Each holds a traced graph and one executable, some 100 kB to a few MB.
 CAPACITY = 256
+
+# What TensorFlow raises where XLA cannot compile a function. Not among them: that memory ran out or
+# that the call was cancelled, which say nothing of the compilation.
+_COMPILATION_ERRORS = (
+  tf.errors.InvalidArgumentError,
+  tf.errors.UnimplementedError,
+  tf.errors.InternalError,
+  tf.errors.UnknownError,
+  tf.errors.NotFoundError,
+  tf.errors.FailedPreconditionError,
+)
 
 
 class FunctionCache:
@@ -18,18 +30,21 @@ class FunctionCache:
   def __init__(self, capacity: int) -> None:
     self._capacity = capacity
     self._functions: collections.OrderedDict[Hashable, Callable] = collections.OrderedDict()
-    self._lock = threading.Lock()
+    # A signal's handler or a finalizer may call the op wherever this thread is.
+    self._lock = threading.RLock()
 
   def get(self, key: Hashable, make: Callable[[], Callable]) -> Callable:
-    """Returns the function for `key`, made on first use."""
+    """Returns the function for `key`, made on first use; all threads get the same one."""
     with self._lock:
       function = self._functions.get(key)
-      if function is None:
-        function = self._functions[key] = make()
-        while len(self._functions) > self._capacity:
-          self._functions.popitem(last=False)
-      else:
+      if function is not None:
         self._functions.move_to_end(key)
+        return function
+    made = make()  # not under the lock: it takes long, and calls into TensorFlow
+    with self._lock:
+      function = self._functions.setdefault(key, made)
+      while len(self._functions) > self._capacity:
+        self._functions.popitem(last=False)
     return function
 
   def __len__(self) -> int:
@@ -44,6 +59,71 @@ class FunctionCache:
 _cache = FunctionCache(CAPACITY)
 
 
-def function(key: Hashable, compute: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-  """Returns `compute`, compiled by XLA; `key` says everything that it depends on."""
-  return _cache.get(key, lambda: tf.function(compute, jit_compile=True, autograph=False))
+def function(
+  key: Hashable, compute: Callable[..., tf.Tensor], uncompiled: Callable[..., tf.Tensor]
+) -> Callable[..., tf.Tensor]:
+  """Returns `compute`, compiled by XLA.
+
+  Args:
+    key: Everything that `compute` depends on.
+    compute: Takes tensors, returns a tensor.
+    uncompiled: Computes the same; what runs instead, with one warning, if XLA cannot compile
+      `compute`.
+  """
+  return _cache.get(key, lambda: _Compiled(key, compute, uncompiled))
+
+
+class _Compiled:
+  """A function that XLA compiles, or if it cannot, what runs in its place from then on.
+
+  In a graph that is decided while tracing, by what came of eager calls before; XLA compiles it once
+  the graph runs, and then its error is raised.
+  """
+
+  def __init__(
+    self,
+    key: Hashable,
+    compute: Callable[..., tf.Tensor],
+    uncompiled: Callable[..., tf.Tensor],
+  ) -> None:
+    self._key = key
+    self._compiled = tf.function(compute, jit_compile=True, autograph=False)
+    self._uncompiled = uncompiled
+    self._has_failed = False
+    self._lock = threading.Lock()
+
+  @property
+  def traces(self) -> int:
+    """How often the function was traced, and so compiled."""
+    return self._compiled.experimental_get_tracing_count()
+
+  def __call__(self, *operands: tf.Tensor) -> tf.Tensor:
+    if self._has_failed:
+      return self._uncompiled(*operands)
+    try:
+      return self._compiled(*operands)
+    except _COMPILATION_ERRORS as error:
+      if not tf.executing_eagerly():
+        raise
+      # The operands are what the problem says, so it is not for them that this failed. If they are
+      # at fault after all, this raises.
+      result = self._uncompiled(*operands)
+      self._warn(error)
+      return result
+
+  def _warn(self, error: Exception) -> None:
+    with self._lock:
+      if self._has_failed:
+        return
+      self._has_failed = True
+    warnings.warn(
+      f"tf_conv3d_grad: XLA cannot compile this call, which runs uncompiled from now on: "
+      f"{self._key}: {type(error).__name__}: {_one_line(error)}",
+      RuntimeWarning,
+      stacklevel=2,
+    )
+
+
+def _one_line(error: Exception) -> str:
+  text = " ".join(str(error).split())
+  return text if len(text) <= 500 else f"{text[:497]}..."

@@ -23,12 +23,13 @@ _PRODUCT_RATE = {tf.float32: 105e9, tf.float64: 20e9}
 _HALF_RATE_LENGTH = 12
 # Bytes of neighbours concatenated: 3 GB/s for runs of 64 channels, 0.3 GB/s for single ones.
 _GATHER_RATE, _GATHER_RUN = 3e9, 10
-# Bytes of columns added up: 15 GB/s for runs of 32 channels or more, 1.5 GB/s for single ones, and
-# 4 GB/s for columns held channels first.
-_SCATTER_RATE, _SCATTER_RUN = 15e9, 32
-_SCATTER_FIRST_RATE = 4e9
-# Columns beyond this size leave the cache before they are added up, which takes twice as long.
-_CACHE_BYTES, _OUT_OF_CACHE = 12 << 20, 0.5
+# With rows channels last and columns channels first, both are transposed: twice the gathering.
+_GATHER_TRANSPOSED = 2
+# Bytes of columns added up: 1.5 GB/s for each channel of a run, up to 15, or 7.5 for more columns
+# than the cache holds; 5 GB/s for columns held channels first.
+_SCATTER_RATE, _SCATTER_CHANNEL_RATE = 15e9, 1.5e9
+_SCATTER_FIRST_RATE = 5e9
+_CACHE_BYTES, _OUT_OF_CACHE_RATE = 12 << 20, 7.5e9
 # Bytes of a result put together from phases, and of a tensor transposed.
 _MOVE_RATE = 5e9
 # One more piece of a loop.
@@ -83,6 +84,7 @@ def of_kernel(problem: Problem, dtype: tf.DType, onednn: bool) -> Cost:
 def of_overlap_add(
   problem: Problem,
   gathered: tuple[bool, bool, bool],
+  rows_first: bool,
   columns_first: bool,
   depth_tile: int | None,
 ) -> Cost:
@@ -119,13 +121,14 @@ def of_overlap_add(
   column_bytes = dtype.size * cells * width * groups
   seconds = products / rate
   if gathered_taps > phases or groups > 1:
-    seconds += gathered_bytes / (_GATHER_RATE * min(1.0, (out + 2) / (_GATHER_RUN + 2)))
+    transposed = _GATHER_TRANSPOSED if columns_first and not rows_first else 1
+    run = min(1.0, (out + 2) / (_GATHER_RUN + 2))
+    seconds += transposed * gathered_bytes / (_GATHER_RATE * run)
   if columns_first:
     scatter_rate = _SCATTER_FIRST_RATE
   else:
-    scatter_rate = _SCATTER_RATE * min(1.0, (inner + 2) / (_SCATTER_RUN + 2))
-  if column_bytes > _CACHE_BYTES:
-    scatter_rate *= _OUT_OF_CACHE
+    limit = _OUT_OF_CACHE_RATE if column_bytes > _CACHE_BYTES else _SCATTER_RATE
+    scatter_rate = min(limit, inner * _SCATTER_CHANNEL_RATE)
   seconds += column_bytes * phases / scatter_rate
   result = dtype.size * batch * math.prod(axis.input for axis in axes) * problem.in_channels
   seconds += result * sum(axis.stride > 1 for axis in axes) / _MOVE_RATE

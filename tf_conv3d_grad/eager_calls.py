@@ -18,6 +18,8 @@ from tf_conv3d_grad import bilinear, compiled, mode, policy, tf_compat, validati
 # Each holds a few hundred bytes.
 CAPACITY = 4096
 
+_LISTS = (list, tuple)
+
 _cache = compiled.FunctionCache(CAPACITY)
 
 
@@ -44,14 +46,16 @@ def find(
   tensor = _eager_tensor()
   if type(filter) is not tensor or type(out_backprop) is not tensor:
     return None
+  # Of a list with a tensor in it no key can be made, and other values than integers are no hit.
+  if type(strides) not in _LISTS or type(dilations) not in _LISTS:
+    return None
   if type(input_sizes) is tensor:
     if input_sizes.dtype not in (tf.int32, tf.int64):
       return None
     input_sizes = input_sizes.numpy().tolist()
-  lists: tuple[Any, ...] = (input_sizes, strides, dilations)
-  if any(type(values) not in (list, tuple) for values in lists):
-    return None
-  if any(type(value) is not int for values in lists for value in values):
+    if type(input_sizes) is not list:
+      return None
+  elif type(input_sizes) not in _LISTS or not all(type(n) is int for n in input_sizes):
     return None
   key = (
     tuple(input_sizes),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from typing import NamedTuple
 
@@ -208,13 +209,14 @@ def _overlap_add_choice(problem: Problem) -> Choice:
   """Returns the parameters of overlap-add with the least expected cost."""
   if problem.is_depthwise:
     return _depthwise_choice(problem)
-  rows_first, columns_first = _layout(problem)
   best: Choice | None = None
   least = math.inf
-  for gathered in costs.overlap_add_choices(problem):
+  for gathered, (rows_first, columns_first) in itertools.product(
+    costs.overlap_add_choices(problem), _layouts(problem)
+  ):
     for budget in (_MAX_COLUMN_BYTES, *_CACHE_COLUMN_BYTES):
       tile = _tile(problem, gathered, columns_first, budget)
-      cost = costs.of_overlap_add(problem, gathered, columns_first, tile[0])
+      cost = costs.of_overlap_add(problem, gathered, rows_first, columns_first, tile[0])
       if cost.seconds < least:
         plan = Plan(
           OVERLAP_ADD,
@@ -228,14 +230,13 @@ def _overlap_add_choice(problem: Problem) -> Choice:
   return best
 
 
-def _layout(problem: Problem) -> tuple[bool, bool]:
-  """Returns whether rows and columns are held channels first."""
-  few = 1 < problem.in_channels <= 8
+def _layouts(problem: Problem) -> list[tuple[bool, bool]]:
+  """Returns whether rows and columns are held channels first, all that is worth considering."""
   if problem.data_format == NCDHW:
     # Height and width become the inner loops; they must be worth it.
     wide = problem.axes[2].input >= 16
-    return wide and problem.in_channels > 8, wide
-  return False, few
+    return [(wide and problem.in_channels > 8, wide)]
+  return [(False, False), (False, True)] if 1 < problem.in_channels <= 8 else [(False, False)]
 
 
 def _tile(
@@ -243,10 +244,10 @@ def _tile(
 ) -> tuple[int | None, int | None]:
   """Returns how much of depth and height to compute at a time to hold at most `budget` bytes."""
   depth, height, _ = problem.axes
-  held = costs.of_overlap_add(problem, gathered, columns_first, None).column_bytes
+  held = costs.of_overlap_add(problem, gathered, False, columns_first, None).column_bytes
   if held <= budget:
     return None, None
-  plane = costs.of_overlap_add(problem, gathered, columns_first, depth.stride).column_bytes
+  plane = costs.of_overlap_add(problem, gathered, False, columns_first, depth.stride).column_bytes
   planes = max(1, budget // max(1, plane))
   pieces = -(-depth.input // (planes * depth.stride))
   planes = -(-depth.input // (pieces * depth.stride))

@@ -129,6 +129,14 @@ def without_wrong_shape(output: tf.Tensor, padding: str, dilations: Sequence[int
   return tf.raw_ops.PlaceholderWithDefault(input=output, shape=[None] * 5)
 
 
+def unknown_to_the_optimizer(tensor: tf.Tensor) -> tf.Tensor:
+  """Returns a tensor from which TensorFlow's graph optimizer computes nothing ahead of time."""
+  if tf.executing_eagerly() or in_xla_context():
+    return tensor
+  # Something that a caller might feed.
+  return tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=tensor.shape)
+
+
 def op_attributes() -> list[tuple[ModuleType, str]]:
   """Returns where TensorFlow keeps the op's Python functions: modules and names in them."""
   modules = [tf.raw_ops, tf.compat.v1.raw_ops, tf.compat.v2.raw_ops, *_op_modules]

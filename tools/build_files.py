@@ -25,6 +25,7 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
   # Minutes each, and `make test` has just run them: under Bazel they are run by name.
   "tests/accuracy_test.py": {"size": '"large"', "tags": '["manual"]'},
   "tests/calling_test.py": {"size": '"large"', "tags": '["manual"]'},
+  "tests/cli_test.py": {"data": '["//tf_conv3d_grad:__main__"]'},
   "tests/derivatives_test.py": {"size": '"enormous"', "tags": '["manual"]'},
   "tests/differential_test.py": {"size": '"enormous"', "tags": '["manual"]'},
   "tests/distribute_test.py": {"size": '"large"', "tags": '["manual"]'},

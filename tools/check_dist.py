@@ -66,6 +66,8 @@ def _check(archive: pathlib.Path) -> None:
     environment = dict(os.environ, PYTHONPATH=target, ARCHIVE=archive.name)
     for program in (_CALL_THE_OP, _IMPORT_WITHOUT_TENSORFLOW):
       subprocess.run([sys.executable, "-c", program], check=True, cwd=target, env=environment)
+    script = pathlib.Path(target, "bin", "tf-conv3d-grad")
+    subprocess.run([script, "check", "--cases=3"], check=True, cwd=target, env=environment)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ class Report:
     raw_route: How TensorFlow's own op took part: "eager", "compiled" or "absent".
     raw_error: The relative error of TensorFlow's own op, or None.
     failures: One sentence each for all that is wrong.
+    failed_ways: The ways of calling that went wrong.
   """
 
   case: Case
@@ -51,6 +52,7 @@ class Report:
   raw_route: str
   raw_error: float | None
   failures: tuple[str, ...]
+  failed_ways: tuple[str, ...]
 
   @property
   def passed(self) -> bool:
@@ -61,7 +63,7 @@ class Report:
   def command(self) -> str:
     """The command line that runs this case again."""
     ways = f" --ways {','.join(self.errors)}" if tuple(self.errors) != DEFAULT_WAYS else ""
-    return f"python -m tf_conv3d_grad.conformance {self.case} --seed {self.seed}{ways}"
+    return f"tf-conv3d-grad check {self.case} --seed {self.seed}{ways}"
 
   def __str__(self) -> str:
     if self.passed:
@@ -88,6 +90,7 @@ def run(
   arguments = case.arguments(seed)
   exact = oracle.conv3d_backprop_input(case, arguments["filter"], arguments["out_backprop"])
   failures = []
+  failed_ways = []
 
   errors = {}
   untouched = _untouched(case)
@@ -96,12 +99,14 @@ def run(
       result = WAYS[way](op, case, arguments)
     except Exception as error:  # Whatever it is, the report has to name the case.
       errors[way] = np.inf
+      failed_ways.append(way)
       failures.append(f"{way}: {type(error).__name__}: {_one_line(error)}")
       continue
     errors[way], failure = judge(case, result, exact, TOLERANCE, ROUNDINGS)
-    if failure is None and np.any(np.where(untouched, result, 0)):
+    if failure is None and np.any(np.where(untouched, result.astype(np.float64), 0)):
       failure = "a cell that no term reaches is not zero"
     if failure:
+      failed_ways.append(way)
       failures.append(f"{way}: {failure}")
 
   raw = raw_conv3d_backprop_input(case, arguments)
@@ -118,6 +123,7 @@ def run(
     raw_route="absent" if raw is None else raw.route,
     raw_error=raw_error,
     failures=tuple(failures),
+    failed_ways=tuple(failed_ways),
   )
 
 

@@ -84,8 +84,7 @@ def window(tensor: tf.Tensor, dimension: int, first: Size, length: Size) -> tf.T
     index[dimension] = slice(first, first + length)
     return tensor[tuple(index)]
   begin: list[Size] = [0] * tensor.shape.rank
-  # XLA takes -1, "up to the end", only where the beginning is known.
-  size = [-1 if known is None else known for known in tensor.shape.as_list()]
+  size = sizes.shape_of(tensor)  # XLA takes -1, "up to the end", only with a beginning it knows
   begin[dimension], size[dimension] = first, length
   return tf.slice(tensor, sizes.as_tensor(begin), sizes.as_tensor(size))
 

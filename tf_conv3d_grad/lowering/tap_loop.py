@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tf_conv3d_grad import sizes
+from tf_conv3d_grad import memory, sizes
 from tf_conv3d_grad.lowering.overlap_add import accumulation_dtype
 from tf_conv3d_grad.plan import Plan
 from tf_conv3d_grad.problem import Axis, Problem, channels_last, from_channels_last
@@ -39,7 +39,7 @@ def backprop_input(
     part = part[..., : problem.in_channels]
     return index + 1, total + part
 
-  total = _loop(problem, add_tap, tf.zeros(_input_shape(problem), rows.dtype))
+  total = _loop(problem, add_tap, memory.zeros(_input_shape(problem), rows.dtype))
   return from_channels_last(tf.cast(total, problem.dtype), problem.data_format)
 
 
@@ -54,8 +54,8 @@ def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) ->
     part = tf.matmul(_seen(problem, input, index), weights[index])  # [g, M, out]
     return index + 1, total + _cells(part, problem.batch, lengths)
 
-  shape = sizes.as_tensor([problem.batch, *lengths, problem.out_channels])
-  total = _loop(problem, add_tap, tf.zeros(shape, input.dtype))
+  shape = [problem.batch, *lengths, problem.out_channels]
+  total = _loop(problem, add_tap, memory.zeros(shape, input.dtype))
   return from_channels_last(tf.cast(total, problem.dtype), problem.data_format)
 
 
@@ -95,9 +95,9 @@ def _accumulated(problem: Problem, tensor: tf.Tensor) -> tf.Tensor:
   return tf.cast(channels_last(tensor, problem.data_format), accumulation_dtype(problem.dtype))
 
 
-def _input_shape(problem: Problem) -> tf.Tensor:
+def _input_shape(problem: Problem) -> list:
   lengths = [axis.input for axis in problem.axes]
-  return sizes.as_tensor([problem.batch, *lengths, problem.in_channels])
+  return [problem.batch, *lengths, problem.in_channels]
 
 
 def _rows(problem: Problem, out_backprop: tf.Tensor) -> tf.Tensor:

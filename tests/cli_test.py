@@ -1,0 +1,419 @@
+"""The console tool `tf-conv3d-grad`, in this process where that is enough."""
+
+import io
+import json
+import os
+import sys
+import tempfile
+from unittest import mock
+from xml.etree import ElementTree
+
+import click.testing
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+from rich.console import Console
+
+import tf_conv3d_grad
+from tests import testing
+from tf_conv3d_grad.cli import check, children, demo, malformed, program, report, report_tables
+from tf_conv3d_grad.cli.trial import (
+  DIED,
+  ERROR,
+  OURS,
+  RIGHT,
+  STOCK,
+  TIMEOUT,
+  WAYS,
+  WRONG,
+  Outcome,
+  Trial,
+  attempt,
+)
+from tf_conv3d_grad.conformance import differential
+from tf_conv3d_grad.conformance.case import DATA_FORMATS, DTYPES, Case
+
+COMMANDS = ("report", "check", "explain", "demo")
+SMALL = "mb1_id2_ic1oc1_k1s1d1_ndhwc_f32"
+DILATED = "mb2_id7x5x6_ic4oc6g2_k3x1x2s2x1x1d2x1x3_ncdhw_f16_valid"
+
+
+class CommandLineTestCase(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    # The commands silence it for the life of their process.
+    self.addCleanup(tf.get_logger().setLevel, tf.get_logger().level)
+
+  def invoke(self, *arguments, status=0, **environment):
+    """Runs a command line, checks its exit status and returns what it printed."""
+    environment = {"FORCE_COLOR": None, "COLUMNS": None, **environment}
+    result = click.testing.CliRunner(env=environment).invoke(program.program, arguments)
+    if result.exception and not isinstance(result.exception, SystemExit):
+      raise result.exception
+    self.assertEqual(result.exit_code, status, result.output)
+    return result.output
+
+  def output_file(self, name):
+    folder = tempfile.TemporaryDirectory()
+    self.addCleanup(folder.cleanup)
+    return os.path.join(folder.name, name)
+
+
+class EntryPointTest(CommandLineTestCase):
+  @parameterized.parameters([[]], [["check"]])
+  def test_help_does_without_tensorflow(self, command):
+    child = testing.run_child(["-X", "importtime", "-m", "tf_conv3d_grad", *command, "--help"])
+    self.assertEqual(child.returncode, 0, child.stderr)
+    self.assertIn(f"Usage: {' '.join(['tf-conv3d-grad', *command])} [OPTIONS]", child.stdout)
+    imported = [line.rpartition("|")[2].strip() for line in child.stderr.splitlines()]
+    self.assertIn("tf_conv3d_grad", imported)
+    self.assertNotIn("tensorflow", imported)
+
+  @parameterized.parameters(*COMMANDS)
+  def test_every_command_has_help(self, command):
+    self.assertIn(f"  {command} ", self.invoke("--help"))
+    self.assertIn("Options:", self.invoke(command, "--help"))
+
+  def test_the_help_names_every_way_of_calling(self):
+    text = "".join(self.invoke("check", "--help").split())
+    for way in differential.WAYS:
+      self.assertIn(way, text)
+
+  def test_the_script_is_quiet_about_tensorflows_log(self):
+    child = self.run_script(["check", SMALL, "--ways", "eager"])
+    self.assertEqual(child.returncode, 0, child.stderr)
+    self.assertEqual(child.stderr, "")
+    self.assertIn("1 cases, 0 failed", child.stdout)
+
+  @parameterized.parameters("click", "rich")
+  def test_without_a_library_it_says_what_to_install(self, missing):
+    child = self.run_script(["--help"], [missing])
+    self.assertEqual(child.returncode, 1)
+    self.assertEqual(
+      child.stderr, f"tf-conv3d-grad needs {missing}: pip install 'tf_conv3d_grad[cli]'\n"
+    )
+
+  def test_without_tensorflow_it_says_what_to_install(self):
+    child = self.run_script(["check", SMALL], ["tensorflow"])
+    self.assertEqual(child.returncode, 1)
+    self.assertLen(child.stderr.splitlines(), 1)
+    self.assertRegex(child.stderr, r"^Error: .*pip install .*tensorflow-cpu")
+
+  def test_imported_by_the_script_the_package_is_whole(self):
+    child = testing.run_child(
+      [
+        "-c",
+        "import sys; sys.argv = ['/bin/tf-conv3d-grad']; import tf_conv3d_grad;"
+        "assert 'tensorflow' not in sys.modules;"
+        "assert not hasattr(tf_conv3d_grad, 'nonsense');"
+        "names = [getattr(tf_conv3d_grad, name) for name in tf_conv3d_grad.__all__];"
+        "assert 'tensorflow' in sys.modules",
+      ]
+    )
+    self.assertEqual(child.returncode, 0, child.stderr)
+
+  def run_script(self, arguments, missing=()):
+    return testing.run_child(
+      [
+        "-c",
+        f"import sys; sys.argv = ['tf-conv3d-grad', *{arguments!r}];"
+        f"sys.modules.update(dict.fromkeys({missing!r}));"
+        "from tf_conv3d_grad import cli; cli.main()",
+      ]
+    )
+
+
+class CheckTest(CommandLineTestCase):
+  def test_random_cases_pass(self):
+    path = self.output_file("check.json")
+    options = ("--cases", "8", "--seed", "5", "--max-size", "6", "--ways", "eager,always")
+    output = self.invoke("check", *options, "--json", path)
+    self.assertIn("8 cases, 0 failed", output)
+    with open(path) as file:
+      found = json.load(file)
+    self.assertEqual([result["seed"] for result in found["results"]], list(range(5, 13)))
+    self.assertEqual(list(found["results"][7]["errors"]), ["eager", "always"])
+    self.assertEqual((found["cases"], found["failed"]), (8, 0))
+    self.assertEqual(found["machine"]["tensorflow"], tf.__version__)
+
+  def test_they_grow_and_depend_on_nothing_but_the_options(self):
+    cases = list(check._random(50, 3, 12))
+    self.assertEqual(cases, list(check._random(50, 3, 12)))
+    largest = [max(case.input_size) for case, _ in cases]
+    for number, size in enumerate(largest):
+      self.assertLessEqual(size, 2 + 10 * number // 49)
+    self.assertGreater(np.mean(largest[25:]), 2 * np.mean(largest[:25]) - 1)
+    self.assertGreater(max(largest), 9)
+
+  def test_the_worst_error_of_each_dtype_is_shown_beside_what_is_allowed(self):
+    cases = [f"mb1_id3_ic2oc2_k2s1d1_ndhwc_{dtype}" for dtype in DTYPES]
+    path = self.output_file("check.json")
+    output = self.invoke("check", *cases, "--ways", "eager,never", "--json", path)
+    with open(path) as file:
+      worst = json.load(file)["worst"]
+    self.assertEqual(list(worst), list(DTYPES.values()))
+    for case, (dtype, found) in zip(cases, worst.items()):
+      self.assertEqual(found["case"], case)
+      self.assertLessEqual(found["error"], found["tolerance"])
+      self.assertRegex(
+        output, rf"{dtype} +1 +0 +{found['error']:.1e} +{found['tolerance']:.1e} +{case} --seed 0"
+      )
+
+  def test_a_failure_is_made_small_and_printed_as_one_line_that_runs_it_again(self):
+    with wrong_where(lambda dilations, dtype: max(dilations) > 1):
+      output = self.invoke("check", DILATED, "--seed", "7", "--ways", "eager,graph", status=1)
+    smallest = "mb1_id1_ic1oc1_k1s1d1x1x2_ndhwc_f16"
+    (line,) = [line for line in output.splitlines() if line.startswith("FAILED ")]
+    command, _, reason = line.removeprefix("FAILED ").partition("  # ")
+    self.assertEqual(command, f"tf-conv3d-grad check {smallest} --seed 7 --ways eager,graph")
+    self.assertIn("the relative error must be at most", reason)
+    self.assertIn("1 cases, 1 failed", output)
+    self.assertIn("1 cases, 0 failed", self.invoke(*command.split()[1:]))
+
+  def test_it_is_run_again_only_in_the_ways_that_failed(self):
+    right = tf_conv3d_grad.Conv3DBackpropInputV2
+
+    def broken_in_graphs(**arguments):
+      if not tf.executing_eagerly():
+        raise ZeroDivisionError("by zero")
+      return right(**arguments)
+
+    with mock.patch.object(tf_conv3d_grad, "Conv3DBackpropInputV2", broken_in_graphs):
+      output = self.invoke("check", SMALL, "--ways", "eager,graph", status=1)
+    self.assertIn("--seed 0 --ways graph  # graph: ZeroDivisionError: by zero\n", output)
+
+  def test_failures_are_in_the_files_for_machines(self):
+    files = self.output_file("check.json"), self.output_file("check.xml")
+    with wrong_where(lambda dilations, dtype: dtype == "float16"):
+      self.invoke(
+        "check", SMALL, DILATED, "--seed", "7", "--ways", "eager",
+        "--json", files[0], "--junit-xml", files[1], status=1,
+      )  # fmt: skip
+    with open(files[0]) as file:
+      found = json.load(file)
+    right, wrong = found["results"]
+    self.assertEqual((found["cases"], found["failed"]), (2, 1))
+    self.assertTrue(right["passed"])
+    self.assertIsNone(right["smallest"])
+    self.assertFalse(wrong["passed"])
+    self.assertEqual(wrong["case"], DILATED)
+    self.assertEqual(wrong["smallest"]["case"], SMALL.replace("id2", "id1").replace("f32", "f16"))
+    self.assertIn("eager: the relative error", wrong["failures"][0])
+    self.assertGreater(found["worst"]["float16"]["error"], found["worst"]["float16"]["tolerance"])
+
+    suite = ElementTree.parse(files[1]).getroot().find("testsuite")
+    self.assertEqual((suite.get("tests"), suite.get("failures")), ("2", "1"))
+    properties = {each.get("name"): each.get("value") for each in suite.iter("property")}
+    self.assertEqual(properties["tensorflow"], tf.__version__)
+    passed, failed = suite.findall("testcase")
+    self.assertEqual(passed.get("name"), f"{SMALL} --seed 7")
+    self.assertEqual(passed.get("classname"), "tf_conv3d_grad.float32")
+    self.assertIsNone(passed.find("failure"))
+    self.assertIn("eager: the relative error", failed.find("failure").get("message"))
+    self.assertEqual(
+      failed.find("failure").text.partition("  #")[0], wrong["smallest"]["command"]
+    )
+
+  def test_a_nan_is_a_failure_that_json_can_hold(self):
+    path = self.output_file("check.json")
+    with wrong_where(lambda dilations, dtype: True, by=float("nan")):
+      self.invoke("check", SMALL, "--ways", "eager", "--json", path, status=1)
+    with open(path) as file:
+      found = json.load(file, parse_constant=self.fail)
+    self.assertIsNone(found["worst"]["float32"]["error"])
+
+  def test_of_many_failures_only_the_first_are_made_small(self):
+    with wrong_where(lambda dilations, dtype: True), mock.patch.object(
+      check, "_shrunk", wraps=check._shrunk
+    ) as shrunk:
+      output = self.invoke("check", *[SMALL] * 7, "--ways", "eager", status=1)
+    self.assertEqual(output.count("FAILED tf-conv3d-grad check"), 7)
+    self.assertEqual(shrunk.call_count, 5)
+
+  def test_coloured_with_a_bar_on_a_terminal_and_plain_elsewhere(self):
+    arguments = ("check", SMALL, "--ways", "eager")
+    plain = self.invoke(*arguments)
+    self.assertNotIn("\x1b", plain)
+    self.assertNotIn("1/1", plain)
+    terminal = self.invoke(*arguments, FORCE_COLOR="1", TERM="xterm-256color", COLUMNS="120")
+    self.assertIn("\x1b[1;32m", terminal)
+    self.assertIn("1/1", terminal)
+
+  @parameterized.parameters(
+    [["nonsense"]],
+    [["mb1_id2_ic1oc1g2_k1s1d1_ndhwc_f32"]],
+    [["--ways", "sideways"]],
+    [["--cases", "-1"]],
+    [["--max-size", "0"]],
+  )
+  def test_bad_options_are_refused(self, options):
+    self.assertIn("Error: Invalid value", self.invoke("check", *options, status=2))
+
+
+class ReportTest(CommandLineTestCase):
+  def test_it_makes_every_kind_of_call_in_every_way_with_both_ops(self):
+    trials = report._valid_trials(5)
+    self.assertLen(set(trials), 4 * 2 * 2 * 2 * 3 * 2)
+    cases = {Case.parse(trial.case) for trial in trials}
+    self.assertLen(
+      {(case.dtype, case.data_format, max(case.dilations) > 1, case.groups > 1) for case in cases},
+      4 * 2 * 2 * 2,
+    )
+    self.assertEqual({case.data_format for case in cases}, set(DATA_FORMATS))
+    self.assertEqual({(trial.op, trial.way) for trial in trials},
+                     {(op, way) for op in (STOCK, OURS) for way in WAYS})  # fmt: skip
+
+  def test_calls_are_made_in_child_processes_that_may_die(self):
+    dilated = [trial for trial in report._valid_trials(4) if "d2_ncdhw_f64" in trial.case]
+    ungrouped = [trial for trial in dilated if "g2" not in trial.case and trial.way != "graph"]
+    fatal = "input_sizes with a depth of -1"
+    calls = {name: malformed.CALLS[name] for name in (fatal, "strides of zero")}
+    path = self.output_file("report.json")
+    with mock.patch.object(report, "_valid_trials", lambda size: ungrouped), mock.patch.dict(
+      malformed.CALLS, calls, clear=True
+    ), mock.patch.object(report_tables, "WAYS", ("eager", "compiled")):
+      output = self.invoke("report", "--json", path)
+    self.assertIn(f"TensorFlow {tf.__version__}, tf_conv3d_grad ", output)
+    self.assertRegex(output, r"devices .*CPU:0.*; oneDNN (on|off)")
+    # float64, dilated, NCDHW: refused by every build's kernels, computed by XLA.
+    self.assertRegex(output, r"float64 +NCDHW +yes +1 +error 1 +[\d.]+ +[\d.]+ +[\d.]+ *\n")
+    self.assertRegex(output, r"1  InvalidArgumentError: \w")
+    self.assertRegex(output, rf"{fatal} +abort.* InvalidArgumentError: input_sizes must")
+    self.assertRegex(output, "strides of zero +InvalidArgument.* InvalidArgumentError: strides")
+    self.assertIn("this op: 2 of 2 valid calls right, 0 of 2 malformed calls ended", output)
+    with open(path) as file:
+      found = json.load(file)
+    statuses = [(call["op"], call["status"]) for call in found["calls"]]
+    self.assertEqual(
+      statuses,
+      [(STOCK, ERROR), (OURS, RIGHT), (STOCK, RIGHT), (OURS, RIGHT)]
+      + [(OURS, ERROR), (OURS, ERROR), (STOCK, DIED), (STOCK, ERROR)],
+    )
+    self.assertGreater(found["calls"][1]["milliseconds"], 0)
+    self.assertEqual(found["machine"]["numpy"], np.__version__)
+
+  @parameterized.parameters(
+    ({}, 0),
+    ({STOCK: Outcome(WRONG, 1.0, message="the shape")}, 0),
+    ({OURS: Outcome(WRONG, 1.0, message="the shape")}, 1),
+    ({OURS: Outcome(DIED, error="SIGABRT")}, 1),
+    ({OURS: Outcome(ERROR, error="ValueError", message="no")}, 1),
+  )
+  def test_the_exit_status_tells_whether_this_op_is_right(self, outcomes, status):
+    def perform_all(trials):
+      for trial in trials:
+        usual = Outcome(RIGHT, 1.5) if trial.case else Outcome(ERROR, error="E", message="m")
+        yield trial, outcomes.get(trial.op, usual) if trial.case else usual
+
+    with mock.patch.object(children, "perform_all", perform_all):
+      output = self.invoke("report", status=status)
+    for outcome in outcomes.values():
+      self.assertIn({DIED: "abort", ERROR: "error 1"}.get(outcome.status, outcome.status), output)
+
+  def test_on_a_terminal_of_80_columns_the_table_of_valid_calls_fits(self):
+    trials = report._valid_trials(12)
+    table = report_tables.of_valid_calls([(trial, Outcome(RIGHT, 1234.5)) for trial in trials])
+    table.caption = None
+    self.assertLessEqual(widest_line(table, 80), 80)
+    self.assertNotIn("…", rendered(table, 80))
+
+
+class TrialTest(parameterized.TestCase):
+  def test_a_wrong_result_is_told_from_a_right_one(self):
+    self.assertEqual(attempt(lambda: 1, judge=lambda _: None).status, RIGHT)
+    outcome = attempt(lambda: 1, judge=lambda _: "the shape must be another")
+    self.assertEqual((outcome.status, outcome.message), (WRONG, "the shape must be another"))
+
+  def test_an_exception_is_an_outcome(self):
+    outcome = attempt(lambda: tf.zeros([2]) + tf.zeros([3]))
+    self.assertEqual((outcome.status, outcome.error), (ERROR, "InvalidArgumentError"))
+    self.assertNotIn("\n", outcome.message)
+
+
+class ChildrenTest(absltest.TestCase):
+  trials = [Trial(STOCK, "eager", case=name) for name in ("right", "dies", "right", "hangs")]
+
+  # Does what the names of its calls say.
+  program = """if True:
+    import json, os, sys, time
+    trials = json.load(sys.stdin)
+    print('{"ready": true}', flush=True)
+    for trial in trials:
+      if trial["case"] == "dies":
+        sys.stderr.write("F0000 file.cc:1] Check failed: 1 == 2 \\n")
+        sys.stderr.flush()
+        os.abort()
+      if trial["case"] == "hangs":
+        time.sleep(60)
+      print("something else", flush=True)
+      print('{"status": "right", "milliseconds": 1.0}', flush=True)
+  """
+
+  def test_a_call_that_ends_its_process_or_hangs_leaves_the_others_alone(self):
+    calls = children.perform_all(self.trials, [sys.executable, "-c", self.program], patience=5)
+    self.assertEqual(
+      [(trial.case, outcome.status) for trial, outcome in calls],
+      [("right", RIGHT), ("dies", DIED), ("right", RIGHT), ("hangs", TIMEOUT)],
+    )
+
+  def test_what_ended_the_process_is_told(self):
+    calls = dict(
+      children.perform_all(self.trials[:2], [sys.executable, "-c", self.program], patience=5)
+    )
+    outcome = calls[self.trials[1]]
+    self.assertEqual((outcome.error, outcome.message), ("SIGABRT", "Check failed: 1 == 2"))
+
+  def test_a_child_that_does_not_start_is_no_outcome(self):
+    program = [sys.executable, "-c", "raise OSError('no such luck')"]
+    with self.assertRaisesRegex(RuntimeError, r"ended at once: (?s:.*)no such luck"):
+      list(children.perform_all(self.trials, program))
+
+
+class ExplainTest(CommandLineTestCase):
+  @parameterized.parameters(("true", "True"), ("false", "False"), ("auto", "'auto'"))
+  def test_it_prints_what_the_function_says_in_the_mode(self, option, mode):
+    output = self.invoke("explain", DILATED, "--mode", option)
+    self.assertIn(f"jit_compile mode {mode}", output)
+    with tf_conv3d_grad.jit_compile({"true": True, "false": False}.get(option, "auto")):
+      case = Case.parse(DILATED)
+      expected = tf_conv3d_grad.explain(**{**case.arguments(), "input_sizes": case.input_sizes})
+    self.assertEqual(output, f"{expected}\n")
+
+
+class DemoTest(CommandLineTestCase):
+  def test_both_ops_and_their_gradients_are_shown_in_every_dtype(self):
+    with mock.patch.object(demo, "_CALLS", demo._CALLS[::2]):
+      output = self.invoke("demo", "--size", "4")
+    for dtype in DTYPES.values():
+      # Grouped: no build's kernel takes it.
+      self.assertRegex(output, rf"grouped, NDHWC +{dtype} +error +error +[\d.]+ +[\d.]+ *\n")
+      self.assertRegex(output, rf"dilated, NCDHW +{dtype} ")
+    self.assertNotIn("wrong ", output.partition("error:")[0])
+
+
+def wrong_where(predicate, by=1.0):
+  """Puts an op in the package's place that is wrong where the predicate holds."""
+  right = tf_conv3d_grad.Conv3DBackpropInputV2
+
+  def op(**arguments):
+    result = right(**arguments)
+    if predicate(arguments["dilations"], result.dtype.name):
+      return result + tf.cast(by, result.dtype)
+    return result
+
+  return mock.patch.object(tf_conv3d_grad, "Conv3DBackpropInputV2", op)
+
+
+def rendered(table, width):
+  """Returns a table as text."""
+  output = io.StringIO()
+  Console(width=width, file=output).print(table)
+  return output.getvalue()
+
+
+def widest_line(table, width):
+  return max(len(line.rstrip()) for line in rendered(table, width).splitlines())
+
+
+if __name__ == "__main__":
+  absltest.main()

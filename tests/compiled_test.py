@@ -1,0 +1,157 @@
+"""The cache of compiled functions, and what runs where XLA cannot compile one."""
+
+import itertools
+import warnings
+from unittest import mock
+
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+
+import tf_conv3d_grad
+from tests import testing
+from tf_conv3d_grad import bilinear, compiled, eager_calls
+from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.plan import OVERLAP_ADD
+
+FAILURES = (
+  tf.errors.InvalidArgumentError,
+  tf.errors.UnimplementedError,
+  tf.errors.InternalError,
+  tf.errors.UnknownError,
+)
+
+
+def not_for_xla(compute):
+  """Returns `compute` with an operation in it that XLA cannot compile."""
+
+  def computed(problem, plan, filter, out_backprop):
+    result = compute(problem, plan, filter, out_backprop)
+    text = tf.strings.as_string(tf.reduce_sum(filter))
+    return result + tf.cast(tf.strings.length(text) * 0, result.dtype)
+
+  return computed
+
+
+class FailedCompilationTest(testing.OpTestCase):
+  def setUp(self):
+    super().setUp()
+    self.forget()
+    self.addCleanup(self.forget)
+
+  def forget(self):
+    eager_calls._cache.clear()
+    compiled._cache.clear()
+
+  def call(self, case, arguments, mode=True):
+    with tf_conv3d_grad.jit_compile(mode):
+      return tf_conv3d_grad.Conv3DBackpropInputV2(**arguments)
+
+  @parameterized.parameters(
+    "mb1_id4x5x6_ic2oc3_k3s1d1_ndhwc_f32",
+    "mb1_id4x5x6_ic4oc6g2_k3s2d1_ncdhw_f16",
+    "mb1_id6x7x8_ic2oc3_k3s1d2_ndhwc_f64_valid",
+  )
+  def test_runs_uncompiled_with_one_warning_that_names_the_case(self, notation):
+    case = Case.parse(notation)
+    arguments = case.arguments()
+    lowerings = bilinear._LOWERINGS[OVERLAP_ADD]
+    broken = {"backprop_input": not_for_xla(lowerings["backprop_input"])}
+    with mock.patch.dict(lowerings, broken), warnings.catch_warnings(record=True) as caught:
+      warnings.simplefilter("always")
+      for _ in range(3):
+        self.assert_right(case, arguments, self.call(case, arguments))
+        tensors = {name: tf.constant(arguments[name]) for name in ("filter", "out_backprop")}
+        self.assert_right(case, arguments, self.call(case, {**arguments, **tensors}))
+    self.assertLen(caught, 1)
+    message = str(caught[0].message)
+    self.assertIn("XLA cannot compile", message)
+    for value in (case.dtype, case.data_format, case.padding, f"batch={case.batch}"):
+      self.assertIn(value, message)
+    for length, taps, stride in zip(case.input_size, case.taps, case.strides):
+      self.assertIn(f"input={length}", message)
+      self.assertIn(f"taps={taps}, stride={stride}", message)
+
+  def test_the_derivatives_run_uncompiled_too(self):
+    case = Case.parse("mb1_id4x5x6_ic2oc3_k3s1d1_ndhwc_f32")
+    arguments = case.arguments()
+    sources = [tf.Variable(arguments.pop(name)) for name in ("filter", "out_backprop")]
+    lowerings = bilinear._LOWERINGS[OVERLAP_ADD]
+    broken = {name: not_for_xla(compute) for name, compute in lowerings.items()}
+
+    def gradients():
+      with tf_conv3d_grad.jit_compile(True):
+        with tf.GradientTape() as tape:
+          result = tf_conv3d_grad.Conv3DBackpropInputV2(
+            filter=sources[0], out_backprop=sources[1], **arguments
+          )
+        return tape.gradient(result, sources)
+
+    expected = gradients()
+    self.forget()
+    with mock.patch.dict(lowerings, broken), warnings.catch_warnings(record=True) as caught:
+      warnings.simplefilter("always")
+      for gradient, exact in zip(gradients(), expected):
+        self.assert_accurate(
+          case, tf.reshape(gradient, exact.shape), exact.numpy().astype("float64")
+        )
+    self.assertLen(caught, 3)
+
+  @parameterized.parameters(*FAILURES)
+  def test_whatever_the_failure_is_called(self, failure):
+    def fails(*_):
+      raise failure(None, None, "no code for this")
+
+    with self.assertWarnsRegex(RuntimeWarning, "a key.*no code for this"):
+      function = compiled.function("a key", fails, lambda x: x + 1)
+      self.assertEqual(function(tf.constant(1)), 2)
+
+  def test_what_is_no_failure_to_compile_is_raised(self):
+    for failure in (tf.errors.ResourceExhaustedError, tf.errors.CancelledError):
+
+      def fails(*_, failure=failure):
+        raise failure(None, None, "not now")
+
+      function = compiled.function(failure.__name__, fails, lambda x: x + 1)
+      with self.assertRaisesRegex(failure, "not now"):
+        function(tf.constant(1))
+
+  def test_operands_that_are_at_fault_raise_and_leave_the_function_compiled(self):
+    function = compiled.function("add", lambda x: x + tf.ones([2]), lambda x: x + tf.ones([2]))
+    with self.assertRaises((ValueError, tf.errors.InvalidArgumentError)):
+      function(tf.ones([3]))
+    with warnings.catch_warnings():
+      warnings.simplefilter("error")
+      self.assertAllEqual(function(tf.ones([2])), [2, 2])
+
+  def assertAllEqual(self, result, expected):
+    self.assertEqual(result.numpy().tolist(), expected)
+
+
+class FunctionCacheTest(absltest.TestCase):
+  def test_makes_once_and_forgets_what_was_used_longest_ago(self):
+    cache, made = compiled.FunctionCache(2), []
+
+    def make(key):
+      made.append(key)
+      return lambda: key
+
+    for key in (1, 2, 1, 3, 1, 2):
+      self.assertEqual(cache.get(key, lambda key=key: make(key))(), key)
+    self.assertEqual(made, [1, 2, 3, 2])
+    self.assertLen(cache, 2)
+
+  def test_what_could_not_be_made_is_not_kept(self):
+    cache, attempts = compiled.FunctionCache(2), itertools.count()
+
+    def make():
+      if next(attempts) == 0:
+        raise KeyboardInterrupt
+      return len
+
+    with self.assertRaises(KeyboardInterrupt):
+      cache.get(1, make)
+    self.assertIs(cache.get(1, make), len)
+
+
+if __name__ == "__main__":
+  absltest.main()

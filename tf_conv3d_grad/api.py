@@ -1,0 +1,26 @@
+"""The names that `tf_conv3d_grad` offers, imported together, and TensorFlow with them."""
+
+from __future__ import annotations
+
+try:
+  import tensorflow as _tensorflow  # noqa: F401
+except ImportError as error:
+  raise ImportError(
+    "tf_conv3d_grad needs TensorFlow 2.16 or newer, which it does not install by itself: "
+    "pip install 'tf_conv3d_grad[tensorflow-cpu]', or 'tf_conv3d_grad[tensorflow]' for GPUs"
+  ) from error
+
+from tf_conv3d_grad.explanation import Explanation, explain
+from tf_conv3d_grad.mode import jit_compile
+from tf_conv3d_grad.op import Conv3DBackpropInputV2, conv3d_backprop_input_v2
+from tf_conv3d_grad.patch import patch_tensorflow, unpatch_tensorflow
+
+__all__ = [
+  "Conv3DBackpropInputV2",
+  "Explanation",
+  "conv3d_backprop_input_v2",
+  "explain",
+  "jit_compile",
+  "patch_tensorflow",
+  "unpatch_tensorflow",
+]

@@ -1,0 +1,162 @@
+"""What a check found: as a table, as JSON and as JUnit's XML."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+from rich import box
+from rich.table import Table
+
+from tf_conv3d_grad.conformance.case import DTYPES
+from tf_conv3d_grad.conformance.differential import Report
+
+_SUITE = "tf_conv3d_grad"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What came of one case.
+
+  Attributes:
+    report: The case's.
+    seconds: What it took.
+    smallest: The report of the smallest case found that fails alike; None if it passed.
+  """
+
+  report: Report
+  seconds: float
+  smallest: Report | None
+
+  @property
+  def error(self) -> float:
+    """The worst relative error of any way of calling."""
+    return max(self.report.errors.values(), default=0.0)
+
+
+def table(results: Sequence[Result]) -> Table:
+  """Returns a table of the worst error of each dtype, measured by what is allowed of the case."""
+  content = Table(title="Worst relative error in the 2-norm", title_justify="left",
+                  box=box.SIMPLE_HEAD)  # fmt: skip
+  for heading in ("dtype", "cases", "failed", "error", "allowed", "case"):
+    justify: Any = "left" if heading in ("dtype", "case") else "right"
+    content.add_column(heading, justify=justify, overflow="fold")
+  for dtype, result in _worst(results).items():
+    of_dtype = [result for result in results if result.report.case.dtype == dtype]
+    failed = sum(not result.report.passed for result in of_dtype)
+    content.add_row(
+      dtype,
+      str(len(of_dtype)),
+      f"[red]{failed}[/]" if failed else "0",
+      f"{result.error:.1e}",
+      f"{result.report.tolerance:.1e}",
+      f"{result.report.case} --seed {result.report.seed}",
+    )
+  return content
+
+
+def summary(results: Sequence[Result]) -> str:
+  """Returns the verdict, and how TensorFlow's own op took part, in one line."""
+  failed = sum(not result.report.passed for result in results)
+  routes = collections.Counter(result.report.raw_route for result in results)
+  counts = ", ".join(f"{count} {route}" for route, count in sorted(routes.items()))
+  return f"{len(results)} cases, {failed} failed; TensorFlow's own op: {counts or 'not called'}"
+
+
+def write_json(path: str, facts: dict[str, Any], results: Sequence[Result]) -> None:
+  """Writes everything; what is not finite is null."""
+  worst = {
+    dtype: {
+      "error": _finite(result.error),
+      "tolerance": result.report.tolerance,
+      "case": str(result.report.case),
+      "seed": result.report.seed,
+    }
+    for dtype, result in _worst(results).items()
+  }
+  content = {
+    "machine": facts,
+    "cases": len(results),
+    "failed": sum(not result.report.passed for result in results),
+    "worst": worst,
+    "results": [
+      {
+        **_fields(result.report),
+        "seconds": round(result.seconds, 4),
+        "smallest": result.smallest and _fields(result.smallest),
+      }
+      for result in results
+    ],
+  }
+  with open(path, "w", encoding="utf-8") as file:
+    json.dump(content, file, indent=2, allow_nan=False)
+
+
+def write_junit_xml(path: str, facts: dict[str, Any], results: Sequence[Result]) -> None:
+  """Writes a test suite with a test case for each case."""
+  suite = ElementTree.Element(
+    "testsuite",
+    name=_SUITE,
+    tests=str(len(results)),
+    failures=str(sum(not result.report.passed for result in results)),
+    errors="0",
+    skipped="0",
+    time=f"{sum(result.seconds for result in results):.3f}",
+  )
+  properties = ElementTree.SubElement(suite, "properties")
+  for name, value in facts.items():
+    ElementTree.SubElement(properties, "property", name=name, value=str(value))
+  for result in results:
+    report = result.report
+    case = ElementTree.SubElement(
+      suite,
+      "testcase",
+      classname=f"{_SUITE}.{report.case.dtype}",
+      name=f"{report.case} --seed {report.seed}",
+      time=f"{result.seconds:.3f}",
+    )
+    if result.smallest:
+      failure = ElementTree.SubElement(case, "failure", message="; ".join(report.failures))
+      failure.text = str(result.smallest)
+  suites = ElementTree.Element("testsuites")
+  suites.append(suite)
+  ElementTree.ElementTree(suites).write(path, encoding="utf-8", xml_declaration=True)
+
+
+def _worst(results: Sequence[Result]) -> dict[str, Result]:
+  """Returns the result nearest to its tolerance, or furthest beyond, of each dtype."""
+  worst: dict[str, Result] = {}
+  for dtype in DTYPES.values():
+    of_dtype = [result for result in results if result.report.case.dtype == dtype]
+    if of_dtype:
+      worst[dtype] = max(of_dtype, key=_severity)
+  return worst
+
+
+def _severity(result: Result) -> float:
+  # Of all things that can go wrong NaN is the worst, though it compares to nothing.
+  error = math.inf if math.isnan(result.error) else result.error
+  return error / result.report.tolerance
+
+
+def _fields(report: Report) -> dict[str, Any]:
+  return {
+    "case": str(report.case),
+    "seed": report.seed,
+    "passed": report.passed,
+    "errors": {way: _finite(error) for way, error in report.errors.items()},
+    "tolerance": report.tolerance,
+    "tensorflow": report.raw_route,
+    "tensorflow_error": _finite(report.raw_error),
+    "failures": list(report.failures),
+    "command": report.command,
+  }
+
+
+def _finite(value: float | None) -> float | None:
+  return value if value is not None and math.isfinite(value) else None

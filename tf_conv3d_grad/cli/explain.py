@@ -1,0 +1,44 @@
+"""What a call would run, and why."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import click
+
+from tf_conv3d_grad.cli import arguments, console
+
+if TYPE_CHECKING:
+  from tf_conv3d_grad.conformance.case import Case
+
+_MODES: dict[str, bool | str] = {"true": True, "false": False, "auto": "auto"}
+
+
+@click.command(epilog="tf-conv3d-grad explain mb1_id64_ic32oc32_k3s1d2_ncdhw_f16")
+@click.argument("case", type=arguments.CASE)
+@click.option(
+  "--mode",
+  type=click.Choice(list(_MODES)),
+  help="The jit_compile mode; that of TF_CONV3D_GRAD_JIT_COMPILE unless given, or auto.",
+)
+def explain(case: Case, mode: str | None) -> None:
+  """Says what a call would run, and why, without running it.
+
+  The first line of the table is what a call by itself runs, those with "instead" are what it does
+  not; the same again for a call inside a function with jit_compile=True.
+  """
+  import tensorflow as tf
+
+  import tf_conv3d_grad
+
+  in_mode = tf_conv3d_grad.jit_compile(_MODES[mode]) if mode else contextlib.nullcontext()
+  with in_mode:
+    explanation = tf_conv3d_grad.explain(
+      list(case.input_sizes),
+      tf.TensorSpec(case.filter_shape, case.dtype),
+      tf.TensorSpec(case.out_backprop_shape, case.dtype),
+      **case.attributes(),
+    )
+  # Rich colours the numbers where there are colours.
+  console.new_console().print(str(explanation), markup=False, soft_wrap=True)

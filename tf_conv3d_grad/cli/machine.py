@@ -1,0 +1,59 @@
+"""On what a command ran: versions, processor, devices."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import platform
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_conv3d_grad import __version__, mode, tf_compat
+
+
+def facts() -> dict[str, Any]:
+  """Returns versions, processor and devices by name."""
+  return {
+    "tensorflow": tf.__version__,
+    "tf_conv3d_grad": __version__,
+    "python": platform.python_version(),
+    "numpy": np.__version__,
+    "system": f"{platform.system()} {platform.machine()}",
+    "cpu": _processor(),
+    "cores": _cores(),
+    "devices": [device.name.removeprefix("/physical_device:") for device in _devices()],
+    "onednn": tf_compat.onednn_enabled(),
+    "jit_compile": mode.current(),
+  }
+
+
+def lines(of: dict[str, Any]) -> list[str]:
+  """Returns the facts as lines of text."""
+  return [
+    f"TensorFlow {of['tensorflow']}, tf_conv3d_grad {of['tf_conv3d_grad']}, "
+    f"Python {of['python']}, NumPy {of['numpy']}, {of['system']}",
+    f"{of['cpu']}, {of['cores']} cores; devices {', '.join(of['devices'])}; "
+    f"oneDNN {'on' if of['onednn'] else 'off'}; jit_compile mode {of['jit_compile']!r}",
+  ]
+
+
+def _devices() -> list[Any]:
+  return tf.config.list_physical_devices()
+
+
+def _cores() -> int:
+  """Returns how many cores this process may use."""
+  affinity = getattr(os, "sched_getaffinity", None)
+  return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _processor() -> str:
+  """Returns the processor's name, where the system tells."""
+  try:
+    text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
+  except OSError:
+    return platform.processor() or platform.machine()
+  names = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
+  return names[0] if names else platform.machine()

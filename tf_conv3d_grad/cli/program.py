@@ -1,0 +1,29 @@
+"""The commands, under one name."""
+
+from __future__ import annotations
+
+import click
+
+from tf_conv3d_grad import __version__
+from tf_conv3d_grad.cli.check import check
+from tf_conv3d_grad.cli.demo import demo
+from tf_conv3d_grad.cli.explain import explain
+from tf_conv3d_grad.cli.report import report
+
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+@click.group(context_settings=_SETTINGS, no_args_is_help=True)
+@click.version_option(__version__)
+def program() -> None:
+  """Shows what Conv3DBackpropInputV2 does on this machine: TensorFlow's own op and this package's.
+
+  A CASE is a call in a short notation: mb1_id32_ic16oc32g2_k3s2d1_ncdhw_f16_valid is a batch of 1,
+  an input of 32^3, 16 in channels, 32 out channels, 2 groups, a filter of 3x3x3 taps, stride 2,
+  dilation 1, channels first, float16, VALID padding. Unequal axes are written k3x1x2; without g
+  there is one group, without padding it is SAME. The dtypes are f16, bf16, f32 and f64.
+  """
+
+
+for command in (report, check, explain, demo):
+  program.add_command(command)

@@ -1,0 +1,115 @@
+"""What this TensorFlow build does with every kind of call, beside what this op does."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from tf_conv3d_grad.cli import arguments, console
+
+if TYPE_CHECKING:
+  from rich.console import Console
+
+  from tf_conv3d_grad.cli.trial import Outcome, Trial
+
+_LEAST_SIZE, _SIZE = 3, 12
+_CHANNELS = 8
+
+
+@click.command()
+@click.option(
+  "--size",
+  type=click.IntRange(min=_LEAST_SIZE),
+  default=_SIZE,
+  show_default=True,
+  help="Depth, height and width of the volume.",
+)
+@click.option("--json", "json_file", type=arguments.OUTPUT_FILE, help="Write everything to a file.")
+@click.pass_context
+def report(context: click.Context, size: int, json_file: str | None) -> None:
+  """Shows what both ops make of every kind of call.
+
+  TensorFlow's own op and this package's take the same calls, of every dtype, format, dilated or
+  not, grouped or not: eagerly, in a tf.function (graph), and in one with jit_compile=True (jit);
+  and a few malformed ones. All are made in child processes, so that a call that ends its process
+  is shown like any other.
+
+  The exit status is 1 if this package's op does anything but give right results, and exceptions
+  for malformed calls.
+  """
+  console.import_tensorflow()
+  from tf_conv3d_grad.cli import machine, report_tables
+  from tf_conv3d_grad.cli.trial import ERROR, OURS, RIGHT
+
+  output = console.new_console()
+  facts = machine.facts()
+  for line in machine.lines(facts):
+    console.print_line(output, line)
+  valid = _perform(_valid_trials(size), "valid calls", output)
+  output.print(report_tables.of_valid_calls(valid))
+  malformed = _perform(_malformed_trials(), "malformed calls", output)
+  output.print(report_tables.of_malformed_calls(malformed))
+  console.print_line(output, report_tables.summary(valid, malformed))
+  if json_file:
+    calls = [
+      {**dataclasses.asdict(trial), **dataclasses.asdict(outcome)}
+      for trial, outcome in valid + malformed
+    ]
+    with open(json_file, "w", encoding="utf-8") as file:
+      json.dump({"machine": facts, "calls": calls}, file, indent=2)
+  ours = [(trial, outcome.status) for trial, outcome in valid + malformed if trial.op == OURS]
+  context.exit(int(any(status != (RIGHT if trial.case else ERROR) for trial, status in ours)))
+
+
+def _valid_trials(size: int) -> list[Trial]:
+  from tf_conv3d_grad.cli.trial import OURS, STOCK, WAYS, Trial
+  from tf_conv3d_grad.conformance.case import DATA_FORMATS, DTYPES, Case
+
+  trials = []
+  kinds = itertools.product(DTYPES.values(), DATA_FORMATS, (False, True), (False, True))
+  for dtype, data_format, dilated, grouped in kinds:
+    case = Case(
+      batch=1,
+      input_size=(size,) * 3,
+      in_channels=_CHANNELS,
+      out_channels=_CHANNELS,
+      taps=(3, 3, 3),
+      strides=(1, 1, 1),
+      dilations=(2, 2, 2) if dilated else (1, 1, 1),
+      groups=2 if grouped else 1,
+      data_format=data_format,
+      dtype=dtype,
+    )
+    trials += [Trial(op, way, case=str(case)) for way in WAYS for op in (STOCK, OURS)]
+  return trials
+
+
+def _malformed_trials() -> list[Trial]:
+  from tf_conv3d_grad.cli import malformed
+  from tf_conv3d_grad.cli.trial import OURS, STOCK, Trial
+
+  return [
+    Trial(op, "compiled" if name in malformed.COMPILED else "eager", malformed=name)
+    for op in (OURS, STOCK)
+    for name in malformed.CALLS
+  ]
+
+
+def _perform(
+  trials: Sequence[Trial], title: str, output: Console
+) -> list[tuple[Trial, Outcome]]:
+  """Makes the calls behind a progress bar."""
+  from tf_conv3d_grad.cli import children
+
+  calls = []
+  with console.progress_bar(output) as bar:
+    task = bar.add_task(title, total=len(trials))
+    for trial, outcome in children.perform_all(trials):
+      calls.append((trial, outcome))
+      bar.update(task, advance=1, description=f"{title}: {trial.case or trial.malformed}")
+  return calls
