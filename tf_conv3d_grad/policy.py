@@ -70,43 +70,63 @@ def choose(problem: Problem, environment: Environment, function: str = "backprop
   """
   if problem.is_static:  # tensors in it would be kept alive
     return _remembered_choice(problem, environment, function)
-  return choices(problem, environment, function)[0].plan
+  return _first_choice(problem, environment, function)
 
 
 @functools.lru_cache(maxsize=4096)
 def _remembered_choice(problem: Problem, environment: Environment, function: str) -> Plan:
-  return choices(problem, environment, function)[0].plan
+  return _first_choice(problem, environment, function)
+
+
+def _first_choice(problem: Problem, environment: Environment, function: str) -> Plan:
+  # The kernel needs no figures of the others, which take longer than a small call.
+  kernel = _kernel_choice(problem, environment, function)
+  return (kernel or _own_choices(problem, environment, function)[0]).plan
 
 
 def choices(
   problem: Problem, environment: Environment, function: str = "backprop_input"
 ) -> list[Choice]:
   """Returns all that could compute `problem`, the one to take first; see `choose`."""
-  kernel = _kernel_plan(problem, environment)
+  kernel = _kernel_choice(problem, environment, function)
+  if kernel is None:
+    return _own_choices(problem, environment, function)
+  if environment.device == "GPU":
+    return [kernel]
+  never = dataclasses.replace(environment, mode=False)  # who would compile it would not be here
+  return [kernel, *_own_choices(problem, never, function)]
+
+
+def _kernel_choice(problem: Problem, environment: Environment, function: str) -> Choice | None:
+  """Returns TensorFlow's own kernel if that is what to take."""
+  plan = _kernel_plan(problem, environment)
   if environment.device == "GPU":  # cuDNN takes every case
-    return [Choice(dataclasses.replace(kernel, compiled=environment.mode is not False), None)]
-  own = _own_choice(problem, function)
-  compiled = Choice(dataclasses.replace(own.plan, compiled=True), own.cost)
-  if environment.in_xla:
-    return [own]
-  if environment.mode is True:
-    return [compiled]
-  own = Choice(own.plan, own.cost and _uncompiled(own.cost))
-  kernel_can = _kernel_can(problem, kernel, environment)
+    return Choice(dataclasses.replace(plan, compiled=environment.mode is not False), None)
+  if environment.in_xla or environment.mode is True or not _kernel_can(problem, plan, environment):
+    return None
   if function == "conv3d" and problem.padding == "SAME":
     # Its kernels disagree where a stride skips cells: Eigen's and XLA's begin later than oneDNN's,
     # and than what the transposed kernel takes for granted.
-    kernel_can = kernel_can and all(
-      sizes.is_known(axis.taps) and axis.stride <= axis.taps for axis in problem.axes
-    )
-  if function == "backprop_filter":  # Eigen's takes up to a second where a product takes 10 ms
-    kernel_can = kernel_can and _is_onednn(kernel, environment)
-  if kernel_can:
-    # A compilation would have to pay with the first call, and the kernel's is good.
-    cost = None
-    if problem.is_static:
-      cost = costs.of_kernel(problem, kernel.kernel_dtype, environment.onednn)
-    return [Choice(kernel, cost), own]
+    if not all(sizes.is_known(axis.taps) and axis.stride <= axis.taps for axis in problem.axes):
+      return None
+  if function == "backprop_filter" and not _is_onednn(plan, environment):
+    return None  # Eigen's takes up to a second where a product takes 10 ms
+  # A compilation would have to pay with the first call, and the kernel's is good.
+  cost = None
+  if problem.is_static:
+    cost = costs.of_kernel(problem, plan.kernel_dtype, environment.onednn)
+  return Choice(plan, cost)
+
+
+def _own_choices(problem: Problem, environment: Environment, function: str) -> list[Choice]:
+  """Returns the best of this package's own lowerings, compiled or not, the one to take first."""
+  own = _own_choice(problem, function)
+  if environment.in_xla:
+    return [own]
+  compiled = Choice(dataclasses.replace(own.plan, compiled=True), own.cost)
+  if environment.mode is True:
+    return [compiled]
+  own = Choice(own.plan, own.cost and _uncompiled(own.cost))
   if environment.mode is False or own.cost is None:
     return [own]
   assert compiled.cost is not None

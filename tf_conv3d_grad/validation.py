@@ -101,6 +101,8 @@ def _window(name: str, values: Any, data_format: str) -> tuple[int, int, int]:
 
 
 def _is_number(value: Any) -> bool:
+  if isinstance(value, int):  # the others take longer to tell
+    return True
   return isinstance(value, (numbers.Real, np.bool_)) and not tf.is_tensor(value)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 _CASES = 100
 _LEAST_SIZE, _MAX_SIZE = 2, 12
+# TensorFlow keeps what it has compiled, some megabytes a case: more cases than these are run in child
+# processes, as many in each.
+_PER_PROCESS = 200
 # A broken build fails everywhere: the first few failures are made small, the others just counted.
 _MOST_SHRUNK = 5
 _ATTEMPTS = 100
@@ -75,7 +79,6 @@ def check(
   """
   console.import_tensorflow()
   from tf_conv3d_grad.cli import check_results, machine
-  from tf_conv3d_grad.conformance import differential
 
   chosen = _chosen_ways(ways)
   if cases is None:
@@ -90,20 +93,18 @@ def check(
   failed = 0
   with console.progress_bar(output) as bar:
     task = bar.add_task("", total=len(problems))
-    for case, case_seed in problems:
-      bar.update(task, description=str(case))
-      start = time.perf_counter()
-      report = differential.run(case, case_seed, ways=chosen)
-      seconds = time.perf_counter() - start
+    for report, seconds in _reports(problems, chosen):
       smallest = None
       if not report.passed:
         failed += 1
-        smallest = _shrunk(report, chosen) if failed <= _MOST_SHRUNK else report
+        # What ended another process would end this one.
+        small = report.survived and failed <= _MOST_SHRUNK
+        smallest = _shrunk(report, chosen) if small else report
         console.print_line(output, f"FAILED {smallest}", "red")
       elif given:
         console.print_line(output, str(report))
       results.append(check_results.Result(report, seconds, smallest))
-      bar.advance(task)
+      bar.update(task, advance=1, description=str(report.case))
 
   output.print(check_results.table(results))
   console.print_line(

@@ -1,7 +1,7 @@
-"""Calls made in child processes, so that one that ends its process is an outcome like others.
+"""Work done in child processes, so that what ends its process is an outcome like others.
 
-`python -m tf_conv3d_grad.cli.children` is the child. It reads the calls to make from its standard
-input, as JSON, and writes one line of JSON when it is ready and one after each call.
+A child reads requests from its standard input, as JSON, and writes a line of JSON when it is ready
+and one after each request.
 """
 
 from __future__ import annotations
@@ -17,69 +17,92 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from typing import IO
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, Any
 
-from tf_conv3d_grad.cli.trial import DIED, TIMEOUT, Outcome, Trial, perform
-
-# For one call, and for importing TensorFlow, on a busy machine.
+# For one request, and for importing TensorFlow, on a busy machine.
 _PATIENCE_SECONDS = 120.0
-_CHILD = (sys.executable, "-m", "tf_conv3d_grad.cli.children")
-_READY = '{"ready": true}'
+_READY = "ready"
+_ANSWER = "answer"
 
 
-def perform_all(
-  trials: Sequence[Trial],
-  program: Sequence[str] = _CHILD,
+@dataclasses.dataclass(frozen=True)
+class Ended:
+  """What came of a request that ended its process, or had to be ended with it.
+
+  Attributes:
+    error: The signal or the exit status; None if there was no answer in time.
+    message: What TensorFlow said of it, or how long it was waited for; may be None.
+  """
+
+  error: str | None
+  message: str | None
+
+  def __str__(self) -> str:
+    parts = ["abort" if self.error == "SIGABRT" else self.error, self.message]
+    return ": ".join(filter(None, parts))
+
+
+def serve(handle: Callable[[Any], Any]) -> None:
+  """Answers the parent's requests; a child does nothing else."""
+  requests = json.load(sys.stdin)
+  print(json.dumps({_READY: True}), flush=True)
+  for request in requests:
+    print(json.dumps({_ANSWER: handle(request)}), flush=True)
+
+
+def ask(
+  requests: Sequence[Any],
+  program: Sequence[str],
   patience: float = _PATIENCE_SECONDS,
-) -> Iterator[tuple[Trial, Outcome]]:
-  """Makes calls in a child process, and in another one after each call that it dies of.
+  most: int | None = None,
+) -> Iterator[Any]:
+  """Has requests answered by a child process, and by another one after each that it dies of.
 
   Args:
-    trials: The calls.
-    program: The command line of the child.
-    patience: How many seconds a call may take.
+    requests: What `json` can write.
+    program: The arguments of the Python interpreter that make a child, which calls `serve`.
+    patience: How many seconds an answer may take.
+    most: How many requests a child may get.
 
   Yields:
-    Each call with its outcome, in order.
+    The answer to each request, in order; `Ended` where there is none.
 
   Raises:
-    RuntimeError: If a child dies before it makes a call.
+    RuntimeError: If a child dies before it is ready.
   """
   done = 0
-  while done < len(trials):
-    for outcome in _perform_in_one_child(trials[done:], program, patience):
-      yield trials[done], outcome
+  while done < len(requests):
+    for answer in _ask_one(requests[done : most and done + most], program, patience):
+      yield answer
       done += 1
 
 
-def _perform_in_one_child(
-  trials: Sequence[Trial], program: Sequence[str], patience: float
-) -> Iterator[Outcome]:
-  """Yields the outcomes of calls up to, and including, the first that the child dies of."""
+def _ask_one(requests: Sequence[Any], program: Sequence[str], patience: float) -> Iterator[Any]:
+  """Yields the answers of one child up to, and including, the first that it dies of."""
   with tempfile.TemporaryFile() as log, _process(program, log) as child:
-    lines = _lines_of(child, trials)
+    lines = _lines_of(child, requests)
     is_ready = False
-    remaining = len(trials)
+    remaining = len(requests)
     while remaining:
       try:
         line = lines.get(timeout=patience)
       except queue.Empty:
-        child.kill()
         if not is_ready:
           raise RuntimeError(f"the child process was not ready within {patience:g} s") from None
-        yield Outcome(TIMEOUT, message=f"no result within {patience:g} s")
+        yield Ended(None, f"no answer within {patience:g} s")
         return
       if line is None:
         status = child.wait()
         if not is_ready:
           raise RuntimeError(f"the child process ended at once: {_tail(log)}")
-        yield Outcome(DIED, error=_name_of(status), message=_reason(log))
+        yield Ended(_name_of(status), _reason(log))
         return
-      if line.strip() == _READY:
-        is_ready = True
-      elif line.startswith('{"status"'):
-        yield Outcome(**json.loads(line))
+      # Native code may write there too.
+      content = json.loads(line) if line.startswith(('{"ready"', '{"answer"')) else {}
+      is_ready = is_ready or _READY in content
+      if _ANSWER in content:
+        yield content[_ANSWER]
         remaining -= 1
 
 
@@ -89,7 +112,7 @@ def _process(program: Sequence[str], log: IO[bytes]) -> Iterator[subprocess.Pope
   path = [str(pathlib.Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
   environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
   with subprocess.Popen(
-    program,
+    [sys.executable, *program],
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
     stderr=log,
@@ -103,14 +126,14 @@ def _process(program: Sequence[str], log: IO[bytes]) -> Iterator[subprocess.Pope
       child.kill()
 
 
-def _lines_of(child: subprocess.Popen[str], trials: Sequence[Trial]) -> queue.Queue[str | None]:
-  """Feeds the child its calls; returns a queue of the lines it writes, None at their end."""
+def _lines_of(child: subprocess.Popen[str], requests: Sequence[Any]) -> queue.Queue[str | None]:
+  """Feeds the child its requests; returns a queue of the lines it writes, None at their end."""
   lines: queue.Queue[str | None] = queue.Queue()
 
   def transfer() -> None:
     assert child.stdin and child.stdout
     with contextlib.suppress(OSError):  # It may have died by now.
-      json.dump([dataclasses.asdict(trial) for trial in trials], child.stdin)
+      json.dump(requests, child.stdin)
       child.stdin.close()
     with contextlib.suppress(ValueError):  # The parent may have closed it.
       for line in child.stdout:
@@ -138,14 +161,3 @@ def _reason(log: IO[bytes]) -> str | None:
 def _tail(log: IO[bytes], length: int = 4000) -> str:
   log.seek(0)
   return log.read()[-length:].decode(errors="replace")
-
-
-def _main() -> None:
-  trials = [Trial(**fields) for fields in json.load(sys.stdin)]
-  print(_READY, flush=True)
-  for trial in trials:
-    print(json.dumps(dataclasses.asdict(perform(trial))), flush=True)
-
-
-if __name__ == "__main__":
-  _main()

@@ -104,12 +104,12 @@ def _perform(
   trials: Sequence[Trial], title: str, output: Console
 ) -> list[tuple[Trial, Outcome]]:
   """Makes the calls behind a progress bar."""
-  from tf_conv3d_grad.cli import children
+  from tf_conv3d_grad.cli import trial as trials_module
 
   calls = []
   with console.progress_bar(output) as bar:
     task = bar.add_task(title, total=len(trials))
-    for trial, outcome in children.perform_all(trials):
+    for trial, outcome in trials_module.perform_all(trials):
       calls.append((trial, outcome))
       bar.update(task, advance=1, description=f"{title}: {trial.case or trial.malformed}")
   return calls

@@ -1,11 +1,14 @@
-"""One call of one op, made and judged: right, wrong or an exception, and how fast."""
+"""One call of one op, made and judged: right, wrong or an exception, and how fast.
+
+`python -m tf_conv3d_grad.cli.trial` is the child process in which `perform_all` makes them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ import tensorflow as tf
 
 from tf_conv3d_grad import tf_compat
 from tf_conv3d_grad.api import Conv3DBackpropInputV2
-from tf_conv3d_grad.cli import malformed
+from tf_conv3d_grad.cli import children, malformed
 from tf_conv3d_grad.conformance import differential, oracle
 from tf_conv3d_grad.conformance.case import Case
 
@@ -64,6 +67,17 @@ class Outcome:
   milliseconds: float | None = None
   error: str | None = None
   message: str | None = None
+
+
+def perform_all(trials: Sequence[Trial]) -> Iterator[tuple[Trial, Outcome]]:
+  """Makes calls in child processes; yields each with its outcome, in order."""
+  requests = [dataclasses.asdict(trial) for trial in trials]
+  for trial, answer in zip(trials, children.ask(requests, ("-m", "tf_conv3d_grad.cli.trial"))):
+    if isinstance(answer, children.Ended):
+      status = DIED if answer.error else TIMEOUT
+      yield trial, Outcome(status, error=answer.error, message=answer.message)
+    else:
+      yield trial, Outcome(**answer)
 
 
 def perform(trial: Trial) -> Outcome:
@@ -140,3 +154,7 @@ def _one_line(error: Exception) -> str:
   text = str(error).partition("\n\t [[")[0].partition(" [Op:")[0].rpartition("}} ")[-1]
   lines = [line.strip() for line in text.splitlines() if line.strip()]
   return lines[-1] if lines else ""
+
+
+if __name__ == "__main__":
+  children.serve(lambda request: dataclasses.asdict(perform(Trial(**request))))
