@@ -17,6 +17,7 @@ COMPAT ?=
 COMPAT_ARGS ?= $(PYTEST_ARGS)
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_MINUTES ?= 30
 BAZEL_OFFLINE ?= ../shared/tools/bazel-offline
 BAZEL_ARGS ?=
 
@@ -28,7 +29,7 @@ python = $(bin)/python
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help demo test compat lint format types build-files dist bazel bench bench-peers clean
+.PHONY: help demo test compat fuzz errors-table lint format types build-files dist bazel bench bench-peers clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -43,6 +44,12 @@ test: $(VENV)/.has-test  ## Run the whole test suite
 
 compat:  ## Run it against TensorFlow 2.16 to 2.21, each set up beside, and write README's matrix
 	$(PYTHON) tools/compat.py --pytest-args='$(COMPAT_ARGS)' $(COMPAT)
+
+fuzz: $(VENV)/.has-test  ## Call the op with random arguments, valid and not, for half an hour
+	$(python) -m tests.fuzzing --minutes $(FUZZ_MINUTES)
+
+errors-table: $(VENV)/.has-test  ## Write docs/errors.md anew: malformed calls here and in TensorFlow
+	$(python) tools/errors_table.py
 
 lint: $(VENV)/.has-dev  ## Check the style, and that the BUILD files mirror the sources
 	$(bin)/ruff check .

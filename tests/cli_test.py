@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import sys
 import tempfile
 from unittest import mock
 from xml.etree import ElementTree
@@ -16,7 +15,16 @@ from rich.console import Console
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad.cli import check, children, demo, malformed, program, report, report_tables
+from tf_conv3d_grad.cli import (
+  check,
+  children,
+  demo,
+  malformed,
+  program,
+  report,
+  report_tables,
+  trial,
+)
 from tf_conv3d_grad.cli.trial import (
   DIED,
   ERROR,
@@ -230,6 +238,27 @@ class CheckTest(CommandLineTestCase):
     self.assertEqual(output.count("FAILED tf-conv3d-grad check"), 7)
     self.assertEqual(shrunk.call_count, 5)
 
+  def test_more_cases_than_one_process_holds_are_run_in_several(self):
+    path = self.output_file("check.json")
+    with mock.patch.object(check, "_PER_PROCESS", 2):
+      self.invoke("check", *[SMALL] * 3, "--seed", "4", "--ways", "eager", "--json", path)
+    self.invoke("check", SMALL, "--seed", "4", "--ways", "eager", "--json", f"{path}2")
+    with open(path) as several, open(f"{path}2") as one:
+      several, one = json.load(several)["results"], json.load(one)["results"]
+    for each in several + one:
+      self.assertGreater(each.pop("seconds"), 0)
+    self.assertEqual(several, one * 3)
+
+  def test_one_that_ends_its_process_has_failed(self):
+    case = Case.parse(SMALL)
+    answers = [children.Ended("SIGSEGV", None), children.Ended("abort", "Check failed: it")]
+    with mock.patch.object(children, "ask", lambda *_, **__: answers), mock.patch.object(
+      check, "_PER_PROCESS", 1
+    ):
+      output = self.invoke("check", str(case), str(case), "--seed", "4", status=1)
+    for reason in ("SIGSEGV", "abort: Check failed: it"):
+      self.assertIn(f"tf-conv3d-grad check {case} --seed 4  # the process ended: {reason}", output)
+
   def test_coloured_with_a_bar_on_a_terminal_and_plain_elsewhere(self):
     arguments = ("check", SMALL, "--ways", "eager")
     plain = self.invoke(*arguments)
@@ -254,20 +283,22 @@ class ReportTest(CommandLineTestCase):
   def test_it_makes_every_kind_of_call_in_every_way_with_both_ops(self):
     trials = report._valid_trials(5)
     self.assertLen(set(trials), 4 * 2 * 2 * 2 * 3 * 2)
-    cases = {Case.parse(trial.case) for trial in trials}
+    cases = {Case.parse(each.case) for each in trials}
     self.assertLen(
       {(case.dtype, case.data_format, max(case.dilations) > 1, case.groups > 1) for case in cases},
       4 * 2 * 2 * 2,
     )
     self.assertEqual({case.data_format for case in cases}, set(DATA_FORMATS))
-    self.assertEqual({(trial.op, trial.way) for trial in trials},
-                     {(op, way) for op in (STOCK, OURS) for way in WAYS})  # fmt: skip
+    self.assertEqual(
+      {(each.op, each.way) for each in trials}, {(op, way) for op in (STOCK, OURS) for way in WAYS}
+    )
 
   def test_calls_are_made_in_child_processes_that_may_die(self):
-    dilated = [trial for trial in report._valid_trials(4) if "d2_ncdhw_f64" in trial.case]
-    ungrouped = [trial for trial in dilated if "g2" not in trial.case and trial.way != "graph"]
+    dilated = [each for each in report._valid_trials(4) if "d2_ncdhw_f64" in each.case]
+    ungrouped = [each for each in dilated if "g2" not in each.case and each.way != "graph"]
     fatal = "input_sizes with a depth of -1"
-    calls = {name: malformed.CALLS[name] for name in (fatal, "strides of zero")}
+    # A fatal one last needs no other child after it.
+    calls = {name: malformed.CALLS[name] for name in ("strides of zero", fatal)}
     path = self.output_file("report.json")
     with mock.patch.object(report, "_valid_trials", lambda size: ungrouped), mock.patch.dict(
       malformed.CALLS, calls, clear=True
@@ -277,7 +308,7 @@ class ReportTest(CommandLineTestCase):
     self.assertRegex(output, r"devices .*CPU:0.*; oneDNN (on|off)")
     # float64, dilated, NCDHW: refused by every build's kernels, computed by XLA.
     self.assertRegex(output, r"float64 +NCDHW +yes +1 +error 1 +[\d.]+ +[\d.]+ +[\d.]+ *\n")
-    self.assertRegex(output, r"1  InvalidArgumentError: \w")
+    self.assertRegex(output, r"error 1: InvalidArgumentError: \w")
     self.assertRegex(output, rf"{fatal} +abort.* InvalidArgumentError: input_sizes must")
     self.assertRegex(output, "strides of zero +InvalidArgument.* InvalidArgumentError: strides")
     self.assertIn("this op: 2 of 2 valid calls right, 0 of 2 malformed calls ended", output)
@@ -287,7 +318,7 @@ class ReportTest(CommandLineTestCase):
     self.assertEqual(
       statuses,
       [(STOCK, ERROR), (OURS, RIGHT), (STOCK, RIGHT), (OURS, RIGHT)]
-      + [(OURS, ERROR), (OURS, ERROR), (STOCK, DIED), (STOCK, ERROR)],
+      + [(OURS, ERROR), (OURS, ERROR), (STOCK, ERROR), (STOCK, DIED)],
     )
     self.assertGreater(found["calls"][1]["milliseconds"], 0)
     self.assertEqual(found["machine"]["numpy"], np.__version__)
@@ -296,29 +327,28 @@ class ReportTest(CommandLineTestCase):
     ({}, 0),
     ({STOCK: Outcome(WRONG, 1.0, message="the shape")}, 0),
     ({OURS: Outcome(WRONG, 1.0, message="the shape")}, 1),
-    ({OURS: Outcome(DIED, error="SIGABRT")}, 1),
+    ({OURS: Outcome(DIED, error="abort")}, 1),
     ({OURS: Outcome(ERROR, error="ValueError", message="no")}, 1),
   )
   def test_the_exit_status_tells_whether_this_op_is_right(self, outcomes, status):
     def perform_all(trials):
-      for trial in trials:
-        usual = Outcome(RIGHT, 1.5) if trial.case else Outcome(ERROR, error="E", message="m")
-        yield trial, outcomes.get(trial.op, usual) if trial.case else usual
+      for each in trials:
+        usual = Outcome(RIGHT, 1.5) if each.case else Outcome(ERROR, error="E", message="m")
+        yield each, outcomes.get(each.op, usual) if each.case else usual
 
-    with mock.patch.object(children, "perform_all", perform_all):
+    with mock.patch.object(trial, "perform_all", perform_all):
       output = self.invoke("report", status=status)
     for outcome in outcomes.values():
       self.assertIn({DIED: "abort", ERROR: "error 1"}.get(outcome.status, outcome.status), output)
 
   def test_on_a_terminal_of_80_columns_the_table_of_valid_calls_fits(self):
     trials = report._valid_trials(12)
-    table = report_tables.of_valid_calls([(trial, Outcome(RIGHT, 1234.5)) for trial in trials])
-    table.caption = None
+    table = report_tables.of_valid_calls([(each, Outcome(RIGHT, 1234.5)) for each in trials])
     self.assertLessEqual(widest_line(table, 80), 80)
     self.assertNotIn("…", rendered(table, 80))
 
 
-class TrialTest(parameterized.TestCase):
+class MakingTest(parameterized.TestCase):
   def test_a_wrong_result_is_told_from_a_right_one(self):
     self.assertEqual(attempt(lambda: 1, judge=lambda _: None).status, RIGHT)
     outcome = attempt(lambda: 1, judge=lambda _: "the shape must be another")
@@ -329,44 +359,52 @@ class TrialTest(parameterized.TestCase):
     self.assertEqual((outcome.status, outcome.error), (ERROR, "InvalidArgumentError"))
     self.assertNotIn("\n", outcome.message)
 
+  def test_so_is_a_process_that_ends_or_hangs(self):
+    answers = [children.Ended("SIGFPE", None), children.Ended(None, "late"), {"status": RIGHT}]
+    trials = [Trial(STOCK, "eager", SMALL)] * 3
+    with mock.patch.object(children, "ask", lambda *_: answers):
+      statuses = [outcome.status for _, outcome in trial.perform_all(trials)]
+    self.assertEqual(statuses, [DIED, TIMEOUT, RIGHT])
+
 
 class ChildrenTest(absltest.TestCase):
-  trials = [Trial(STOCK, "eager", case=name) for name in ("right", "dies", "right", "hangs")]
-
-  # Does what the names of its calls say.
+  # Does what its requests say.
   program = """if True:
-    import json, os, sys, time
-    trials = json.load(sys.stdin)
-    print('{"ready": true}', flush=True)
-    for trial in trials:
-      if trial["case"] == "dies":
+    import os, sys, time
+    from tf_conv3d_grad.cli import children
+    def handle(request):
+      print("something else")
+      if request == "die":
         sys.stderr.write("F0000 file.cc:1] Check failed: 1 == 2 \\n")
         sys.stderr.flush()
         os.abort()
-      if trial["case"] == "hangs":
+      if request == "hang":
         time.sleep(60)
-      print("something else", flush=True)
-      print('{"status": "right", "milliseconds": 1.0}', flush=True)
+      return [request, os.getpid()]
+    children.serve(handle)
   """
 
-  def test_a_call_that_ends_its_process_or_hangs_leaves_the_others_alone(self):
-    calls = children.perform_all(self.trials, [sys.executable, "-c", self.program], patience=5)
-    self.assertEqual(
-      [(trial.case, outcome.status) for trial, outcome in calls],
-      [("right", RIGHT), ("dies", DIED), ("right", RIGHT), ("hangs", TIMEOUT)],
-    )
+  def ask(self, *requests, **options):
+    # Without TensorFlow, as if it were the script.
+    program = f"import sys; sys.argv = ['tf-conv3d-grad']\n{self.program}"
+    return list(children.ask(requests, ["-c", program], **options))
 
-  def test_what_ended_the_process_is_told(self):
-    calls = dict(
-      children.perform_all(self.trials[:2], [sys.executable, "-c", self.program], patience=5)
-    )
-    outcome = calls[self.trials[1]]
-    self.assertEqual((outcome.error, outcome.message), ("SIGABRT", "Check failed: 1 == 2"))
+  def test_a_request_that_ends_its_process_or_hangs_leaves_the_others_alone(self):
+    first, died, second, hung = self.ask("one", "die", "two", "hang", patience=5)
+    self.assertEqual((first[0], second[0]), ("one", "two"))
+    self.assertNotEqual(first[1], second[1])
+    self.assertEqual(died, children.Ended("abort", "Check failed: 1 == 2"))
+    self.assertEqual(hung, children.Ended(None, "no answer within 5 s"))
+
+  def test_a_child_gets_no_more_requests_than_it_may(self):
+    answers = self.ask(*"abcde", most=2)
+    self.assertEqual([request for request, _ in answers], list("abcde"))
+    processes = [process for _, process in answers]
+    self.assertEqual([processes.count(each) for each in processes], [2, 2, 2, 2, 1])
 
   def test_a_child_that_does_not_start_is_no_outcome(self):
-    program = [sys.executable, "-c", "raise OSError('no such luck')"]
     with self.assertRaisesRegex(RuntimeError, r"ended at once: (?s:.*)no such luck"):
-      list(children.perform_all(self.trials, program))
+      list(children.ask(["one"], ["-c", "raise OSError('no such luck')"]))
 
 
 class ExplainTest(CommandLineTestCase):

@@ -433,7 +433,8 @@ def outcomes(op, way, names, one_by_one=False):
       child = testing.run_child(arguments)
       output, died = child.stdout, {"died": child.returncode}
     except subprocess.TimeoutExpired as error:
-      output, died = (error.stdout or b"").decode(), {"died": "hangs"}
+      output, died = error.stdout or "", {"died": "hangs"}
+      output = output.decode() if isinstance(output, bytes) else output  # Python has both
     lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     if not lines:
       raise RuntimeError(f"the child process made no call: {died} {child.stderr}")

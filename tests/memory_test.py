@@ -6,7 +6,6 @@ import tempfile
 import weakref
 from unittest import mock
 
-import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
@@ -52,13 +51,15 @@ class TooLargeTest(parameterized.TestCase):
         tf_conv3d_grad.Conv3DBackpropInputV2(**arguments)
 
   def test_what_just_fits_is_not_refused(self):
-    with mock.patch.object(memory, "total", lambda: 64 << 20):
+    # oneDNN's kernel takes seconds for strides like these.
+    with mock.patch.object(memory, "total", lambda: 64 << 20), tf_conv3d_grad.jit_compile(True):
       result = tf_conv3d_grad.Conv3DBackpropInputV2(**strided(256, 256, 256))
     self.assertEqual(float(tf.reduce_sum(result)), 1)
 
   def test_tracing_refuses_nothing(self):
     # The graph may run on another machine.
-    function = tf.function(lambda: tf_conv3d_grad.Conv3DBackpropInputV2(**strided(2**13, 2**13, 99)))
+    arguments = strided(2**13, 2**13, 99)
+    function = tf.function(lambda: tf_conv3d_grad.Conv3DBackpropInputV2(**arguments))
     with mock.patch.object(memory, "total", lambda: GIB):
       concrete = function.get_concrete_function()
     self.assertEqual(concrete.output_shapes.as_list(), [1, 2**13, 2**13, 99, 1])
@@ -197,7 +198,7 @@ call(16)
 def held():
   with open("/proc/self/statm") as file:
     return int(file.read().split()[0]) * resource.getpagesize()
-# 256 MiB are asked for, but the allocator rounds up, and so does whatever the kernel needs.
+# 64 MiB are asked for.
 limit = held() + int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 try:
@@ -224,9 +225,8 @@ class ProcessTest(parameterized.TestCase):
     _, first, last = map(int, self.run_script(MANY_COMPILATIONS).split())
     self.assertLess(last - first, 64 << 20)
 
-  @parameterized.parameters(32 << 20, 200 << 20)
-  def test_where_memory_is_short_there_is_an_exception_and_then_the_next_call_works(self, room):
-    output = self.run_script(NEAR_EXHAUSTION, room)
+  def test_where_memory_is_short_there_is_an_exception_and_then_the_next_call_works(self):
+    output = self.run_script(NEAR_EXHAUSTION, 32 << 20)
     self.assertIn("ResourceExhaustedError", output)
     self.assertIn("then 54.0", output)
 

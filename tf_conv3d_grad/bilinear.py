@@ -145,14 +145,15 @@ def _where_the_kernel_can(
 ) -> Callable[..., tf.Tensor]:
   """Returns `compute`, the CPU's kernel, with what to do instead where only the run will tell.
 
-  The kernel refuses groups and filters of no in channels, and its convolution gives some empty
-  outputs the shape of the input.
+  The kernel refuses groups and tensors of no channels, and its convolution gives some empty outputs
+  the shape of the input.
   """
   conditions = []
-  if not sizes.is_known(problem.filter_in_channels):
-    conditions.append(problem.filter_in_channels > 0)
   if not sizes.is_known(problem.groups):
-    conditions += [tf.equal(problem.groups, 1), problem.in_channels > 0]
+    conditions.append(tf.equal(problem.groups, 1))
+  channels = [problem.in_channels, problem.filter_in_channels, problem.out_channels]
+  if not sizes.is_known(*channels):
+    conditions.append(tf.reduce_all(sizes.as_tensor(channels) > 0))
   lengths = [axis.output for axis in problem.axes]
   if name == "conv3d" and not sizes.is_known(*lengths):
     conditions.append(tf.reduce_all(sizes.as_tensor(lengths) > 0))

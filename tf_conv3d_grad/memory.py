@@ -94,9 +94,9 @@ def allocatable(
 
 
 def _not_ahead_of_time(tensor: tf.Tensor) -> tf.Tensor:
-  """Returns `tensor`, of which the optimizers compute nothing, be it a constant: nothing checked."""
+  """Returns `tensor`, of which no optimizer computes anything unchecked, be it a constant."""
   if tensor.shape.is_fully_defined():
-    # Nothing that has a state is computed ahead of time, not even no numbers.
+    # What has a state is not computed ahead of time, and an allocation, if of no cells, has one.
     nothing = tf.raw_ops.Empty(shape=[0], dtype=tf.int64)
     return tf.reshape(tensor, tf.concat([sizes.as_tensor(tensor.shape.as_list()), nothing], 0))
   return tf.identity(tensor)
@@ -164,7 +164,7 @@ def _limits(root: pathlib.Path, file: str) -> Iterable[int]:
 
 
 def _address_space() -> int | None:
-  if resource is None:
+  if not hasattr(resource, "RLIMIT_AS"):
     return None
   limit, _ = resource.getrlimit(resource.RLIMIT_AS)
   return None if limit == resource.RLIM_INFINITY else limit

@@ -29,8 +29,17 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
   "tests/derivatives_test.py": {"size": '"enormous"', "tags": '["manual"]'},
   "tests/differential_test.py": {"size": '"enormous"', "tags": '["manual"]'},
   "tests/distribute_test.py": {"size": '"large"', "tags": '["manual"]'},
-  "tests/errors_test.py": {"size": '"large"', "tags": '["manual"]'},
+  "tests/determinism_test.py": {"size": '"large"', "tags": '["manual"]'},
+  "tests/errors_test.py": {
+    "size": '"large"',
+    "tags": '["manual"]',
+    "data": '["//:docs/errors.md"]',
+  },
+  "tests/extremes_test.py": {"size": '"large"', "tags": '["manual"]'},
+  "tests/fuzz_test.py": {"size": '"large"', "tags": '["manual"]'},
+  "tests/interrupts_test.py": {"size": '"large"', "tags": '["manual"]'},
   "tests/keras_test.py": {"size": '"large"', "tags": '["manual"]'},
+  "tests/memory_test.py": {"size": '"large"', "tags": '["manual"]'},
   "tests/patch_test.py": {"size": '"large"', "tags": '["manual"]'},
   "tf_conv3d_grad/__init__.py": {"visibility": '["//visibility:public"]'},
 }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
 
 _CASES = 100
 _LEAST_SIZE, _MAX_SIZE = 2, 12
-# TensorFlow keeps what it has compiled, some megabytes a case: more cases than these are run in child
-# processes, as many in each.
+# TensorFlow keeps what it has compiled, some megabytes a case: more cases than these are run in
+# child processes, as many in each.
 _PER_PROCESS = 200
 # A broken build fails everywhere: the first few failures are made small, the others just counted.
 _MOST_SHRUNK = 5
@@ -78,7 +77,7 @@ def check(
   not.
   """
   console.import_tensorflow()
-  from tf_conv3d_grad.cli import check_results, machine
+  from tf_conv3d_grad.cli import check_results, check_runs, machine
 
   chosen = _chosen_ways(ways)
   if cases is None:
@@ -89,22 +88,26 @@ def check(
   for line in machine.lines(facts):
     console.print_line(output, line)
 
+  if len(problems) > _PER_PROCESS:
+    running = check_runs.run_in_children(problems, chosen, _PER_PROCESS)
+  else:
+    running = check_runs.run_here(problems, chosen)
   results: list[Result] = []
   failed = 0
   with console.progress_bar(output) as bar:
     task = bar.add_task("", total=len(problems))
-    for report, seconds in _reports(problems, chosen):
-      smallest = None
-      if not report.passed:
+    for result in running:
+      bar.update(task, advance=1, description=str(result.report.case))
+      if not result.report.passed:
         failed += 1
         # What ended another process would end this one.
-        small = report.survived and failed <= _MOST_SHRUNK
-        smallest = _shrunk(report, chosen) if small else report
+        is_shrunk = failed <= _MOST_SHRUNK and not result.died
+        smallest = _shrunk(result.report, chosen) if is_shrunk else result.report
+        result = dataclasses.replace(result, smallest=smallest)
         console.print_line(output, f"FAILED {smallest}", "red")
       elif given:
-        console.print_line(output, str(report))
-      results.append(check_results.Result(report, seconds, smallest))
-      bar.update(task, advance=1, description=str(report.case))
+        console.print_line(output, str(result.report))
+      results.append(result)
 
   output.print(check_results.table(results))
   console.print_line(

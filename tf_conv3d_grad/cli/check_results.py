@@ -27,11 +27,13 @@ class Result:
     report: The case's.
     seconds: What it took.
     smallest: The report of the smallest case found that fails alike; None if it passed.
+    died: Whether it ended the process that ran it.
   """
 
   report: Report
   seconds: float
-  smallest: Report | None
+  smallest: Report | None = None
+  died: bool = False
 
   @property
   def error(self) -> float:

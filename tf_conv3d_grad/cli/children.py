@@ -31,7 +31,7 @@ class Ended:
   """What came of a request that ended its process, or had to be ended with it.
 
   Attributes:
-    error: The signal or the exit status; None if there was no answer in time.
+    error: "abort", the signal or the exit status; None if there was no answer in time.
     message: What TensorFlow said of it, or how long it was waited for; may be None.
   """
 
@@ -39,8 +39,7 @@ class Ended:
   message: str | None
 
   def __str__(self) -> str:
-    parts = ["abort" if self.error == "SIGABRT" else self.error, self.message]
-    return ": ".join(filter(None, parts))
+    return ": ".join(filter(None, [self.error, self.message]))
 
 
 def serve(handle: Callable[[Any], Any]) -> None:
@@ -145,7 +144,9 @@ def _lines_of(child: subprocess.Popen[str], requests: Sequence[Any]) -> queue.Qu
 
 
 def _name_of(status: int) -> str:
-  """Returns the signal that ended a process, or its exit status, as text."""
+  """Returns what ended a process, in a word."""
+  if status == -signal.SIGABRT:
+    return "abort"
   try:
     return signal.Signals(-status).name
   except ValueError:

@@ -52,6 +52,9 @@ def report(context: click.Context, size: int, json_file: str | None) -> None:
     console.print_line(output, line)
   valid = _perform(_valid_trials(size), "valid calls", output)
   output.print(report_tables.of_valid_calls(valid))
+  for line in report_tables.legend(valid):
+    console.print_line(output, line)
+  output.print()
   malformed = _perform(_malformed_trials(), "malformed calls", output)
   output.print(report_tables.of_malformed_calls(malformed))
   console.print_line(output, report_tables.summary(valid, malformed))
@@ -104,12 +107,12 @@ def _perform(
   trials: Sequence[Trial], title: str, output: Console
 ) -> list[tuple[Trial, Outcome]]:
   """Makes the calls behind a progress bar."""
-  from tf_conv3d_grad.cli import trial as trials_module
+  from tf_conv3d_grad.cli import trial as making
 
   calls = []
   with console.progress_bar(output) as bar:
     task = bar.add_task(title, total=len(trials))
-    for trial, outcome in trials_module.perform_all(trials):
+    for trial, outcome in making.perform_all(trials):
       calls.append((trial, outcome))
       bar.update(task, advance=1, description=f"{title}: {trial.case or trial.malformed}")
   return calls

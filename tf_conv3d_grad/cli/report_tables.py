@@ -15,26 +15,23 @@ from tf_conv3d_grad.conformance.case import Case
 _CLEARLY = 1.5
 _HEADINGS = {"eager": "eager", "graph": "graph", "compiled": "jit"}
 _READING_AID = (
-  "Milliseconds are of right results. wrong: the result is not what the oracle says; "
-  "abort, SIGSEGV, SIGFPE: the call ended its process; error:"
+  "Milliseconds are of right results; wrong: not what the oracle says; "
+  "abort, SIGSEGV, SIGFPE: the call ended its process."
 )
 
 Calls = Sequence[tuple[Trial, Outcome]]
 
 
 def of_valid_calls(calls: Calls) -> Table:
-  """Returns a table of one row a case and two columns a way of calling, the errors below."""
+  """Returns a table of one row a case and two columns a way of calling."""
   errors = _numbered_errors(calls)
   table = Table(
     title="Milliseconds, TensorFlow's own op (TF) and this op",
-    caption="\n".join([_READING_AID if errors else _READING_AID.rpartition(";")[0] + ".",
-                       *(f"  {number}  {text}" for text, number in errors.items())]),
     title_justify="left",
-    caption_justify="left",
     box=box.SIMPLE_HEAD,
     show_edge=False,
     padding=0,
-  )  # fmt: skip
+  )
   for heading in ("dtype", "format", "dilated", "groups"):
     table.add_column(f"\n{heading}")
   for way in WAYS:
@@ -55,6 +52,12 @@ def of_valid_calls(calls: Calls) -> Table:
       ),
     )
   return table
+
+
+def legend(calls: Calls) -> list[str]:
+  """Returns what the words and numbers in the table of valid calls mean, line by line."""
+  errors = _numbered_errors(calls).items()
+  return [_READING_AID, *(f"error {number}: {text}" for text, number in errors)]
 
 
 def of_malformed_calls(calls: Calls) -> Table:
@@ -88,7 +91,7 @@ def cell(outcome: Outcome, errors: dict[str, int] | None = None) -> Text:
   if outcome.status == ERROR:
     return Text(f"error {errors[_error(outcome)]}" if errors else "error", "red")
   if outcome.status == DIED:
-    return Text(_death(outcome), "bold red")
+    return Text(outcome.error or DIED, "bold red")
   return Text(outcome.status, "bold red")
 
 
@@ -114,16 +117,12 @@ def _sentence(outcome: Outcome) -> Text:
   if outcome.status == ERROR:
     return Text(_error(outcome))
   if outcome.status == DIED:
-    return Text(": ".join(filter(None, [_death(outcome), outcome.message])), "bold red")
+    return Text(": ".join(filter(None, [outcome.error, outcome.message])), "bold red")
   return Text(outcome.message or outcome.status, "red")
 
 
 def _error(outcome: Outcome) -> str:
   return f"{outcome.error}: {outcome.message}"
-
-
-def _death(outcome: Outcome) -> str:
-  return "abort" if outcome.error == "SIGABRT" else outcome.error or DIED
 
 
 def _milliseconds(outcome: Outcome) -> float:

@@ -59,7 +59,7 @@ class Outcome:
       compare with, `ERROR` for an exception, `DIED` for a process that ended, `TIMEOUT` for one
       that had to be ended.
     milliseconds: The median; None without a result.
-    error: The exception's type, or the signal that ended the process.
+    error: The exception's type, or what ended the process: "abort" or a signal.
     message: What is wrong, in one line.
   """
 

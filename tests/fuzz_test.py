@@ -1,0 +1,57 @@
+"""Random calls, valid and not, end in a right result or an exception that the op documents.
+
+Half a minute of what `make fuzz` does for half an hour.
+"""
+
+import json
+
+from absl.testing import absltest, parameterized
+
+from tests import fuzzing
+
+CALLS = 60
+SEEDS = (1, 2)
+WELL = {"way": "eager", "case": "mb1_id4x5x6_ic2oc3_k3s1d1_ndhwc_f32", "seed": 0, "changes": {}}
+
+
+class FuzzTest(parameterized.TestCase):
+  @parameterized.parameters(*SEEDS)
+  def test_finds_nothing(self, seed):
+    count, findings = fuzzing.run(seed, CALLS)
+    self.assertEqual("\n".join(map(str, findings)), "")
+    self.assertEqual(count, CALLS)
+
+
+class MakeTest(parameterized.TestCase):
+  def test_a_valid_call_is_right(self):
+    self.assertEqual(fuzzing.make(WELL), ("shape (1, 4, 5, 6, 2)", None))
+
+  @parameterized.parameters(*fuzzing.WAYS)
+  def test_a_malformed_call_is_refused(self, way):
+    outcome, wrong = fuzzing.make({**WELL, "way": way, "changes": {"input_sizes": "[1, 2, 3]"}})
+    self.assertIn(outcome, fuzzing.DOCUMENTED)
+    self.assertIsNone(wrong)
+
+  @parameterized.named_parameters(
+    ("a_valid_call_that_raises", ValueError("input_sizes"), {}, "a valid call raises ValueError"),
+    ("another_exception", KeyError("input_sizes"), {"filter": "1"}, "raises KeyError"),
+    ("a_message_without_a_name", ValueError("no"), {"filter": "1"}, "names no argument"),
+  )
+  def test_a_wrong_exception_is_a_finding(self, error, changes, reason):
+    self.assertIn(reason, fuzzing._judged_error({**WELL, "changes": changes}, error))
+
+  def test_a_wrong_result_is_a_finding(self):
+    case = fuzzing.Case.parse(WELL["case"])
+    arguments = case.arguments()
+    result = fuzzing.np.zeros(case.input_sizes, "float32")
+    self.assertIn("relative error", fuzzing._judged_result(case, arguments, result))
+    arguments["strides"] = [1, 2, 1, 1, 1]
+    self.assertIn("malformed", fuzzing._judged_result(None, arguments, result))
+
+  def test_a_finding_is_a_line_that_makes_the_call_again(self):
+    line = str(fuzzing.Finding("abort", json.dumps(WELL), "exit status -6"))
+    self.assertIn(f"python -m tests.fuzzing --call '{json.dumps(WELL)}'", line)
+
+
+if __name__ == "__main__":
+  absltest.main()
