@@ -1,5 +1,8 @@
-"""The same call gives the same bits, run to run and, where TensorFlow promises it, whatever the
-number of threads."""
+"""The same call gives the same bits, run to run, and whatever the number of threads.
+
+Not of the gradient in the filter: threads share its sums, and TensorFlow promises the same bits
+only for the same number of them.
+"""
 
 import functools
 
@@ -46,7 +49,6 @@ for notation in sys.argv[3:]:
 CASES = (
   "mb2_id9x10x11_ic6oc8_k3s1d1_ndhwc_f32",
   "mb2_id9x10x11_ic6oc8g2_k3s2d1_ncdhw_f64",
-  "mb1_id12x10x14_ic5oc16_k3s1d2_ndhwc_f16",
   "mb2_id9x10x11_ic3oc32_k4x2x2s2d1_ndhwc_bf16_valid",
 )
 
@@ -69,9 +71,13 @@ class DeterminismTest(parameterized.TestCase):
     self.assertEqual(first, second)
 
   def test_one_thread_or_several(self):
-    # TensorFlow promises it with the same hardware and software; the results of its matrix
-    # products, in which each cell is one thread's, do not depend on how many there are.
-    self.assertEqual(digests("deterministic", 1, 0), digests("deterministic", 2, 0))
+    # A cell of the result, and of the gradient in `out_backprop`, is one thread's.
+    one, several = (
+      [(notation, mode, result, in_out_backprop)
+       for notation, mode, result, _, in_out_backprop in map(str.split, lines)]
+      for lines in (digests("deterministic", 1, 0), digests("deterministic", 2, 0))
+    )  # fmt: skip
+    self.assertEqual(one, several)
 
 
 if __name__ == "__main__":

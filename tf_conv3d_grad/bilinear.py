@@ -154,6 +154,8 @@ def _where_the_kernel_can(
   channels = [problem.in_channels, problem.filter_in_channels, problem.out_channels]
   if not sizes.is_known(*channels):
     conditions.append(tf.reduce_all(sizes.as_tensor(channels) > 0))
+  if not sizes.is_known(*problem.taps):
+    conditions.append(tf.reduce_all(sizes.as_tensor(problem.taps) > 0))
   lengths = [axis.output for axis in problem.axes]
   if name == "conv3d" and not sizes.is_known(*lengths):
     conditions.append(tf.reduce_all(sizes.as_tensor(lengths) > 0))
