@@ -41,6 +41,7 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
   "tests/keras_test.py": {"size": '"large"', "tags": '["manual"]'},
   "tests/memory_test.py": {"size": '"large"', "tags": '["manual"]'},
   "tests/patch_test.py": {"size": '"large"', "tags": '["manual"]'},
+  "tools/errors_table.py": {"testonly": "True"},
   "tf_conv3d_grad/__init__.py": {"visibility": '["//visibility:public"]'},
 }
 
@@ -114,7 +115,7 @@ def _target(source: pathlib.Path) -> str:
   if rule == "py_test" and "absltest.main()" not in source.read_text(encoding="utf-8"):
     raise SystemExit(f"{source}: without absltest.main() Bazel passes it with no test run")
   attributes = {"name": f'"{_name(source)}"', "srcs": f'["{source.name}"]'}
-  if rule == "py_library" and source.is_relative_to(ROOT / "tests"):
+  if rule != "py_test" and source.is_relative_to(ROOT / "tests"):
     attributes["testonly"] = "True"
   attributes.update(ATTRIBUTES.get(source.relative_to(ROOT).as_posix(), {}))
   lines = [f"    {key} = {value}," for key, value in attributes.items()]
