@@ -29,7 +29,9 @@ _HEADER = """\
 
 Written by `make errors-table` from the calls of `tests/malformed_calls.py`, each made in a process
 that may die of it, with TensorFlow {version}. What differs from a well-formed call is named in the
-first column. "This op" is called in {own_ways} ways: {own_names}.
+first column. This op is called in {own_ways} ways:
+{own_names}.
+TensorFlow's is called in {their_ways} of them.
 
 | | TensorFlow's op | this op |
 |---|---|---|
@@ -68,7 +70,8 @@ def main() -> int:
   text = _HEADER.format(
     version=tf.__version__,
     own_ways=len(malformed_calls.WAYS),
-    own_names="; ".join(malformed_calls.WAYS),
+    their_ways=len(_WAYS),
+    own_names=", ".join(map(_in_table, malformed_calls.WAYS)),
     counts="\n".join(counts),
   )
   for name in malformed_calls.CALLS:
@@ -112,7 +115,13 @@ def _cell(by_way: dict[str, dict[str, str]], name: str) -> str:
       ways.setdefault(outcomes[name], []).append(way)
   if len(ways) == 1:
     return next(iter(ways))
-  return "; ".join(f"{outcome} ({', '.join(names)})" for outcome, names in ways.items())
+  return "; ".join(
+    f"{outcome} ({', '.join(map(_in_table, names))})" for outcome, names in ways.items()
+  )
+
+
+def _in_table(way: str) -> str:
+  return way.replace(", ", " with ")
 
 
 if __name__ == "__main__":
