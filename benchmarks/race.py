@@ -13,6 +13,8 @@ from benchmarks import expected, problem
 from benchmarks.workers import Worker, WorkerError, Workers
 from tf_conv3d_grad.conformance.case import Case
 
+# Who takes this many times as long as each is given is ten times slower than the rest: fewer do.
+_LONG = 3
 # Below this a sample is the mean of several calls: clocks and scheduling have a grain.
 _SAMPLE_S = 0.01
 _MOST_CALLS = 200
@@ -24,22 +26,21 @@ class Pace:
 
   Attributes:
     seconds: How long each contestant is sampled on each case.
-    least: The fewest samples, whatever they take, and
+    least: The fewest samples, unless they take `_LONG` times as long, and
     most: the most.
     hopeless_s: From here on one call is enough: the first, with what compilation it includes.
     patience_s: When to give up on a call.
   """
 
-  seconds: float = 0.3
+  seconds: float = 0.2
   least: int = 3
   most: int = 15
   hopeless_s: float = 6
   patience_s: float = 60
 
-
   def longer(self) -> Pace:
     """Returns a pace with more samples, for results too close to a limit."""
-    return dataclasses.replace(self, seconds=4 * self.seconds, most=3 * self.most)
+    return dataclasses.replace(self, seconds=3 * self.seconds, most=3 * self.most)
 
 
 QUICK = Pace(seconds=0.1, most=5, hopeless_s=3, patience_s=15)
@@ -94,10 +95,9 @@ class _Runner:
     """Whether it is to be sampled again."""
     if self._failed or self._is_hopeless or len(self._samples) >= self._pace.most:
       return False
-    if len(self._samples) < self._pace.least:
-      return True
-    calls_s = [max(sample, _SAMPLE_S) for sample in self._samples]
-    return sum(calls_s) < self._pace.seconds
+    total_s = sum(max(sample, _SAMPLE_S) for sample in self._samples)
+    enough_s = self._pace.seconds * (1 if len(self._samples) >= self._pace.least else _LONG)
+    return total_s < enough_s
 
   @property
   def _is_hopeless(self) -> bool:

@@ -1,5 +1,7 @@
 import contextlib
 import importlib.util
+import os
+import subprocess
 import sys
 import warnings
 from unittest import mock
@@ -63,6 +65,37 @@ class MissingNamesTest(testing.OpTestCase):
       self.assert_right(case, arguments, result)
       self.assertEqual(tape.gradient(result, filter).shape, filter.shape)
     self.assertIs(tf.raw_ops.Conv3DBackpropInputV2, tf_compat.raw_backprop_input)
+
+
+ASKS = """
+import tensorflow as tf
+if {v1}:
+  tf.compat.v1.disable_v2_behavior()
+from tf_conv3d_grad import tf_compat
+with tf.Graph().as_default():
+  in_graph = tf_compat.onednn_enabled.__wrapped__()
+with tf.init_scope():
+  lifted = tf_compat.onednn_enabled.__wrapped__()
+print(in_graph, lifted, tf_compat.onednn_enabled())
+"""
+
+
+class OneDnnTest(parameterized.TestCase):
+  @parameterized.parameters(False, True)
+  def test_switched_off_is_seen_from_everywhere(self, v1):
+    run = subprocess.run(
+      [sys.executable, "-c", ASKS.format(v1=v1)],
+      env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"},
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    self.assertEqual(run.stdout.split(), ["False"] * 3, run.stderr)
+
+  def test_is_the_same_in_a_graph_as_outside(self):
+    enabled = tf_compat.onednn_enabled()
+    with tf.Graph().as_default():
+      self.assertEqual(tf_compat.onednn_enabled.__wrapped__(), enabled)
 
 
 def load(without=None):

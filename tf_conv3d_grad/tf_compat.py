@@ -6,6 +6,7 @@ slower, and one warning says so.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import functools
 import os
@@ -233,9 +234,16 @@ def onednn_enabled() -> bool:
   kernel: only oneDNN's takes dilations. The call is valid, so a kernel that does not take it
   raises.
   """
-  with tf.init_scope(), tf.device("/CPU:0"):
-    try:
-      raw_backprop_input(
+  # Whatever graph, device or strategy this thread is in, a new one is in none: within a graph the
+  # call would only be built, not made.
+  with concurrent.futures.ThreadPoolExecutor(1) as thread:
+    return thread.submit(_takes_dilations).result()
+
+
+def _takes_dilations() -> bool:
+  def call() -> tf.Tensor:
+    with tf.device("/CPU:0"):
+      return raw_backprop_input(
         input_sizes=[1, 3, 1, 1, 1],
         filter=np.ones([2, 1, 1, 1, 1], np.float32),
         out_backprop=np.ones([1, 3, 1, 1, 1], np.float32),
@@ -243,8 +251,18 @@ def onednn_enabled() -> bool:
         padding="SAME",
         dilations=[1, 2, 1, 1, 1],
       )
-    except tf.errors.OpError:
-      return False
+
+  try:
+    if tf.executing_eagerly():
+      call()
+    else:  # TensorFlow 1's behaviour, of the whole process
+      with tf.Graph().as_default():
+        config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
+        result = call()
+        with tf.compat.v1.Session(config=config) as session:
+          session.run(result)
+  except tf.errors.OpError:
+    return False
   return True
 
 
