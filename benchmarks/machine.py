@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tf_conv3d_grad import processor
+
 _COPY_BYTES = 256 << 20
 # More than this, per core, and something else is running.
 BUSY_LOAD = 0.25
@@ -21,7 +23,7 @@ def describe() -> dict[str, Any]:
   return {
     "date": time.strftime("%Y-%m-%d"),
     "processor": _processor(),
-    "cores": cores(),
+    "cores": processor.cores(),
     "memory_gb": _memory_gb(),
     "system": f"{platform.system()} {platform.release().split('-')[0]}",
     "python": platform.python_version(),
@@ -30,16 +32,10 @@ def describe() -> dict[str, Any]:
   }
 
 
-def cores() -> int:
-  """Returns how many cores this process may use."""
-  affinity = getattr(os, "sched_getaffinity", None)
-  return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 def load() -> float | None:
   """Returns the load of the last minute over the number of cores, where the system tells."""
   try:
-    return os.getloadavg()[0] / cores()
+    return os.getloadavg()[0] / processor.cores()
   except (AttributeError, OSError):
     return None
 
@@ -69,9 +65,9 @@ def _memory_gb() -> float | None:
 def _copy_bandwidth() -> float:
   """Returns bytes a second, read and written, of a copy by all cores."""
   source = np.random.default_rng(0).integers(1, 255, _COPY_BYTES, dtype=np.uint8)
-  pieces = np.array_split(source, cores()), np.array_split(np.ones_like(source), cores())
+  pieces = [np.array_split(array, processor.cores()) for array in (source, np.ones_like(source))]
   best = float("inf")
-  with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
+  with concurrent.futures.ThreadPoolExecutor(processor.cores()) as pool:
     for _ in range(5):
       start = time.perf_counter()
       list(pool.map(np.copyto, pieces[1], pieces[0]))

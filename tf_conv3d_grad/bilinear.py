@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tf_conv3d_grad import compiled, memory, nonfinite, policy, sizes, tf_compat
+from tf_conv3d_grad import autotune, compiled, memory, nonfinite, policy, sizes, tf_compat
 from tf_conv3d_grad.lowering import im2col, kernel, overlap_add, tap_loop
 from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP, Plan
 from tf_conv3d_grad.problem import Problem
@@ -117,7 +117,24 @@ def prepared(
     memory.require(_RESULTS[name], shape, problem.dtype)
   if any(sizes.is_known(size) and size == 0 for size in _sizes(problem)):
     return lambda *_: memory.zeros(shape, problem.dtype)
-  plan = policy.choose(problem, environment, name)
+  plan = _plan(name, problem, environment)
+  compute = _by_plan(name, problem, environment, plan)
+  return nonfinite.exact(problem, plan, compute) if name == "backprop_input" else compute
+
+
+def _plan(name: str, problem: Problem, environment: policy.Environment) -> Plan:
+  if name != "backprop_input" or not autotune.is_on():
+    return policy.choose(problem, environment, name)
+  return autotune.choose(
+    problem, environment, functools.partial(_by_plan, name, problem, environment)
+  )
+
+
+def _by_plan(
+  name: str, problem: Problem, environment: policy.Environment, plan: Plan
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+  """Returns the function called `name`, computed as `plan` says."""
+  shape = _SHAPES[name](problem)
   compute: Callable[..., tf.Tensor] = functools.partial(
     _LOWERINGS[plan.lowering][name], problem, plan
   )
@@ -131,7 +148,7 @@ def prepared(
     compute = compiled.function((name, problem, plan), compute, uncompiled)
   elif plan.compiled:
     compute = tf.function(compute, jit_compile=True, autograph=False)
-  return nonfinite.exact(problem, plan, compute) if name == "backprop_input" else compute
+  return compute
 
 
 def _uncompiled(

@@ -7,8 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_conv3d_grad import costs, policy, validation
-from tf_conv3d_grad.plan import OVERLAP_ADD, Plan
+from tf_conv3d_grad import autotune, costs, policy, validation
 from tf_conv3d_grad.policy import Choice, Environment
 from tf_conv3d_grad.problem import Problem
 
@@ -108,11 +107,21 @@ def explain(
     return Explanation(
       problem=problem,
       environment=environment,
-      called=tuple(policy.choices(problem, environment)),
-      inside_jit=tuple(policy.choices(problem, dataclasses.replace(environment, in_xla=True))),
+      called=_choices(problem, environment),
+      inside_jit=_choices(problem, dataclasses.replace(environment, in_xla=True)),
       flops=costs.flops(problem) if known else None,
       bytes=costs.tensor_bytes(problem) if known else None,
     )
+
+
+def _choices(problem: Problem, environment: Environment) -> tuple[Choice, ...]:
+  """Returns what could compute the problem; first what would, which autotuning may have found."""
+  choices = policy.choices(problem, environment)
+  tuned = autotune.known(problem, environment) if autotune.is_on() else None
+  if tuned is None or tuned == choices[0].plan:
+    return tuple(choices)
+  first = next((choice for choice in choices if choice.plan == tuned), Choice(tuned, None))
+  return (first, *(choice for choice in choices if choice != first))
 
 
 def _placeholder(value: Any) -> tf.Tensor:
@@ -132,19 +141,4 @@ def _row(choice: Choice) -> tuple[str, ...]:
   plan, cost = choice
   held = "?" if cost is None else f"{cost.column_bytes / 2**20:.1f} MiB"
   predicted = "?" if cost is None else f"{cost.seconds * 1e3:.3g} ms"
-  return plan.lowering, "yes" if plan.compiled else "no", held, predicted, _parameters(plan)
-
-
-def _parameters(plan: Plan) -> str:
-  if plan.lowering == OVERLAP_ADD:
-    gathered = "".join(name for name, is_gathered in zip("DHW", plan.gathered) if is_gathered)
-    parts = [f"gather {gathered}" if gathered else "scatter all"]
-    if plan.tile != (None, None):
-      parts.append("tiles of " + "x".join("all" if t is None else str(t) for t in plan.tile))
-    if plan.rows_first or plan.columns_first:
-      parts.append("channels first")
-    return ", ".join(parts)
-  if plan.lowering == "kernel":
-    by_sample = ", sample by sample" if plan.by_sample else ""
-    return f"{plan.kernel_dtype.name} {plan.kernel_format}{by_sample}"
-  return ""
+  return plan.lowering, "yes" if plan.compiled else "no", held, predicted, plan.parameters

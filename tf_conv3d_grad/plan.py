@@ -42,3 +42,28 @@ class Plan:
   rows_first: bool = False
   columns_first: bool = False
   tile: tuple[int | None, int | None] = (None, None)
+
+  @property
+  def parameters(self) -> str:
+    """The parameters of the lowering, as people read them."""
+    if self.lowering == OVERLAP_ADD:
+      gathered = "".join(name for name, is_gathered in zip("DHW", self.gathered) if is_gathered)
+      parts = [f"gather {gathered}" if gathered else "scatter all"]
+      if self.tile != (None, None):
+        parts.append("tiles of " + "x".join("all" if t is None else str(t) for t in self.tile))
+      first = [
+        name
+        for name, is_first in (("rows", self.rows_first), ("columns", self.columns_first))
+        if is_first
+      ]
+      if first:
+        parts.append(f"{' and '.join(first)} channels first")
+      return ", ".join(parts)
+    if self.lowering == KERNEL:
+      by_sample = ", sample by sample" if self.by_sample else ""
+      return f"{self.kernel_dtype.name} {self.kernel_format}{by_sample}"
+    return ""
+
+  def __str__(self) -> str:
+    words = [self.lowering, "compiled" if self.compiled else "", self.parameters]
+    return " ".join(word for word in words if word)

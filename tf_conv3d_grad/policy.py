@@ -26,6 +26,8 @@ _BY_SAMPLE_FLOPS = 5e6
 
 # Strides and dilations that TensorFlow's kernels are given.
 _MAX_KERNEL_STEP = 2**15
+# How many sets of parameters of overlap-add are timed by `autotune`: each takes a compilation.
+_MOST_TIMED = 4
 # Calls after which a compilation is to have paid, where TensorFlow's kernel does not take the case.
 _CALLS = 200
 
@@ -95,6 +97,17 @@ def choices(
     return [kernel]
   never = dataclasses.replace(environment, mode=False)  # who would compile it would not be here
   return [kernel, *_own_choices(problem, never, function)]
+
+
+def candidates(problem: Problem, environment: Environment) -> list[Plan]:
+  """Returns the plans worth timing for a static problem, the one that `choose` takes first."""
+  plans = [choice.plan for choice in choices(problem, environment)]
+  if environment.device != "GPU" and _can_unroll(problem, "backprop_input"):
+    compiled = not environment.in_xla
+    if not (compiled and environment.mode is False):
+      best = _overlap_add_choices(problem)[:_MOST_TIMED]
+      plans += [dataclasses.replace(choice.plan, compiled=compiled) for choice in best]
+  return list(dict.fromkeys(plans))
 
 
 def _kernel_choice(problem: Problem, environment: Environment, function: str) -> Choice | None:
@@ -184,9 +197,9 @@ def _own_choice(problem: Problem, function: str) -> Choice:
   if not problem.is_static:
     per_sample = problem.replace(batch=1)
     if per_sample.is_static:
-      return Choice(_overlap_add_choice(per_sample).plan, None)
+      return Choice(_overlap_add_choices(per_sample)[0].plan, None)
     return Choice(Plan(OVERLAP_ADD, gathered=_gather_depth(problem)), None)
-  return _overlap_add_choice(problem)
+  return _overlap_add_choices(problem)[0]
 
 
 def _can_unroll(problem: Problem, function: str) -> bool:
@@ -225,29 +238,32 @@ def _im2col_plan(problem: Problem) -> Plan:
   return Plan(OVERLAP_ADD, tile=(None if fits else planes, None))
 
 
-def _overlap_add_choice(problem: Problem) -> Choice:
-  """Returns the parameters of overlap-add with the least expected cost."""
+def _overlap_add_choices(problem: Problem) -> list[Choice]:
+  """Returns the parameters of overlap-add worth considering, the least expected cost first."""
   if problem.is_depthwise:
-    return _depthwise_choice(problem)
-  best: Choice | None = None
-  least = math.inf
+    return [_depthwise_choice(problem)]
+  found = []
   for gathered, (rows_first, columns_first) in itertools.product(
     costs.overlap_add_choices(problem), _layouts(problem)
   ):
+    tiled = []
     for budget in (_MAX_COLUMN_BYTES, *_CACHE_COLUMN_BYTES):
       tile = _tile(problem, gathered, columns_first, budget)
       cost = costs.of_overlap_add(problem, gathered, rows_first, columns_first, tile[0])
-      if cost.seconds < least:
-        plan = Plan(
-          OVERLAP_ADD,
-          gathered=gathered,
-          rows_first=rows_first or (gathered == (True, True, True) and problem.out_channels <= 4),
-          columns_first=columns_first,
-          tile=tile,
-        )
-        best, least = Choice(plan, cost), cost.seconds
-  assert best is not None  # scattering all axes is always among them
-  return best
+      plan = Plan(
+        OVERLAP_ADD,
+        gathered=gathered,
+        rows_first=rows_first or (gathered == (True, True, True) and problem.out_channels <= 4),
+        columns_first=columns_first,
+        tile=tile,
+      )
+      tiled.append(Choice(plan, cost))
+    found.append(min(tiled, key=_seconds))
+  return sorted(found, key=_seconds)
+
+
+def _seconds(choice: Choice) -> float:
+  return math.inf if choice.cost is None else choice.cost.seconds
 
 
 def _layouts(problem: Problem) -> list[tuple[bool, bool]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pathlib
 import platform
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tf_conv3d_grad import __version__, mode, tf_compat
+from tf_conv3d_grad import __version__, mode, processor, tf_compat
 
 
 def facts() -> dict[str, Any]:
@@ -21,8 +19,8 @@ def facts() -> dict[str, Any]:
     "python": platform.python_version(),
     "numpy": np.__version__,
     "system": f"{platform.system()} {platform.machine()}",
-    "cpu": _processor(),
-    "cores": _cores(),
+    "cpu": processor.name(),
+    "cores": processor.cores(),
     "devices": [device.name.removeprefix("/physical_device:") for device in _devices()],
     "onednn": tf_compat.onednn_enabled(),
     "jit_compile": mode.current(),
@@ -41,19 +39,3 @@ def lines(of: dict[str, Any]) -> list[str]:
 
 def _devices() -> list[Any]:
   return tf.config.list_physical_devices()
-
-
-def _cores() -> int:
-  """Returns how many cores this process may use."""
-  affinity = getattr(os, "sched_getaffinity", None)
-  return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _processor() -> str:
-  """Returns the processor's name, where the system tells."""
-  try:
-    text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
-  except OSError:
-    return platform.processor() or platform.machine()
-  names = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
-  return names[0] if names else platform.machine()

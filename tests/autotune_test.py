@@ -1,0 +1,313 @@
+"""Autotuning: what is timed, what is kept of it, and which files are believed."""
+
+import concurrent.futures
+import json
+import os
+import pathlib
+import stat
+import warnings
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+
+import tf_conv3d_grad
+from tests import testing
+from tf_conv3d_grad import autotune, eager_calls, policy, tuning_file, validation
+from tf_conv3d_grad.conformance.case import Case
+
+CASE = Case.parse("mb1_id5x4x6_ic2oc3_k3s2d1_ndhwc_f32")
+OTHER = Case.parse("mb2_id6x4x5_ic3oc2_k2x3x3s1d1_ncdhw_f64")
+
+
+def call(filter, out_backprop, case=CASE):
+  arguments = {**case.arguments(), "filter": filter, "out_backprop": out_backprop}
+  return tf_conv3d_grad.Conv3DBackpropInputV2(**arguments)
+
+
+WAYS = {
+  "eager": lambda function: function,
+  "graph": tf.function,
+  "jit": lambda function: tf.function(function, jit_compile=True),
+}
+
+
+class AutotuneTestCase(testing.OpTestCase):
+  def setUp(self):
+    super().setUp()
+    self.cache = pathlib.Path(self.create_tempdir().full_path, "cache")
+    settings = {
+      autotune.ENVIRONMENT_VARIABLE: "1",
+      "XDG_CACHE_HOME": str(self.cache),
+      "LOCALAPPDATA": str(self.cache),
+      "HOME": str(self.cache),
+    }
+    self.enter_context(mock.patch.dict(os.environ, settings))
+    self.fresh()
+    self.addCleanup(self.fresh)
+    self.enter_context(warnings.catch_warnings())
+    warnings.simplefilter("error", RuntimeWarning)
+
+  def fresh(self):
+    """Makes this process one that has called nothing yet."""
+    eager_calls._cache.clear()
+    autotune.forget()
+    tuning_file._warn.cache_clear()
+
+  def assert_call_is_right(self, way="eager", case=CASE):
+    filter, out_backprop = testing.tensors(case)
+    result = WAYS[way](lambda f, o: call(f, o, case))(filter, out_backprop)
+    self.assert_right(case, case.arguments(), result)
+
+  def counted(self):
+    """Returns a mock that counts timings."""
+    return self.enter_context(mock.patch.object(autotune, "_raced", wraps=autotune._raced))
+
+
+class TimingTest(AutotuneTestCase):
+  @parameterized.product(way=tuple(WAYS), case=(CASE, OTHER))
+  def test_the_first_call_is_timed_and_none_after_it_in_any_process(self, way, case):
+    timed = self.counted()
+    self.assert_call_is_right(way, case)
+    self.assertEqual(timed.call_count, 1)
+    self.assert_call_is_right(way, case)
+    self.fresh()
+    self.assert_call_is_right(way, case)
+    self.assertEqual(timed.call_count, 1)
+
+  @parameterized.product(way=tuple(WAYS), place=tuple(range(6)))
+  def test_any_winner_gives_the_right_result(self, way, place):
+    taken = []
+
+    def pick(calls, operands, expected):
+      taken.append(list(calls)[place % len(calls)])
+      return taken[-1]
+
+    self.enter_context(mock.patch.object(autotune, "_raced", pick))
+    self.assert_call_is_right(way)
+    self.assertLen(taken, 1)
+    file = json.loads(tuning_file.path().read_text())
+    self.assertEqual(list(file["winners"].values()), [str(taken[0])])
+
+  def test_candidates_have_names_of_their_own(self):
+    problem = validation.validate(**CASE.arguments())[0]
+    for in_xla in (False, True):
+      here = policy.Environment("CPU", onednn=True, in_xla=in_xla, mode="auto")
+      plans = policy.candidates(problem, here)
+      self.assertGreater(len(plans), 1)
+      self.assertEqual(plans[0], policy.choose(problem, here))
+      self.assertLen({str(plan) for plan in plans}, len(plans))
+
+  def test_the_fastest_wins_unless_the_expected_is_as_fast(self):
+    clock = 0.0
+
+    def lasting(seconds):
+      def run(*_):
+        nonlocal clock
+        clock += seconds
+
+      return run
+
+    self.enter_context(mock.patch.object(autotune.time, "perf_counter", lambda: clock))
+    calls = {"slow": lasting(0.5), "expected": lasting(0.103), "fast": lasting(0.1)}
+    self.assertEqual(autotune._raced(calls, (), "expected"), "expected")
+    calls["expected"] = lasting(0.107)
+    self.assertEqual(autotune._raced(calls, (), "expected"), "fast")
+
+  def test_a_candidate_that_fails_is_left_out(self):
+    compute = autotune._fastest
+    failed = []
+
+    def fragile(problem, environment, candidates, by_plan):
+      def make(plan):
+        if plan == candidates[0]:
+          failed.append(plan)
+          return mock.Mock(side_effect=tf.errors.ResourceExhaustedError(None, None, "no memory"))
+        return by_plan(plan)
+
+      return compute(problem, environment, candidates, make)
+
+    self.enter_context(mock.patch.object(autotune, "_fastest", fragile))
+    self.assert_call_is_right()
+    self.assertLen(failed, 1)
+    (label,) = json.loads(tuning_file.path().read_text())["winners"].values()
+    self.assertNotEqual(label, str(failed[0]))
+
+  def test_under_a_tape_the_gradient_is_right_and_the_timing_not_recorded(self):
+    filter, out_backprop = testing.tensors(CASE)
+    with tf.GradientTape() as tape:
+      tape.watch(filter)
+      loss = tf.reduce_sum(call(filter, out_backprop) ** 2)
+    gradient = tape.gradient(loss, filter)
+    with mock.patch.dict(os.environ, {autotune.ENVIRONMENT_VARIABLE: "0"}):
+      with tf.GradientTape() as tape:
+        tape.watch(filter)
+        loss = tf.reduce_sum(call(filter, out_backprop) ** 2)
+      np.testing.assert_allclose(gradient, tape.gradient(loss, filter), rtol=1e-4)
+
+  def test_sizes_unknown_while_tracing_are_not_timed(self):
+    timed = self.counted()
+    signature = [tf.TensorSpec([None] * 5), tf.TensorSpec([None] * 5)]
+    function = tf.function(call, input_signature=signature)
+    self.assert_right(CASE, CASE.arguments(), function(*testing.tensors(CASE)))
+    timed.assert_not_called()
+
+  def test_several_threads_time_a_call_once(self):
+    timed = self.counted()
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+      list(threads.map(lambda _: self.assert_call_is_right(), range(8)))
+    self.assertEqual(timed.call_count, 1)
+
+  def test_explain_says_what_has_won(self):
+    filter, out_backprop = testing.tensors(CASE)
+    arguments = {**CASE.arguments(), "filter": filter, "out_backprop": out_backprop}
+    before = tf_conv3d_grad.explain(**arguments)
+    self.enter_context(
+      mock.patch.object(autotune, "_raced", lambda calls, *_: list(calls)[-1])
+    )
+    self.assert_call_is_right()
+    after = tf_conv3d_grad.explain(**arguments)
+    self.assertNotEqual(after.chosen.plan, before.chosen.plan)
+    self.assertIn(before.chosen, after.called)
+
+  def test_a_setting_that_means_nothing_is_refused(self):
+    with mock.patch.dict(os.environ, {autotune.ENVIRONMENT_VARIABLE: "maybe"}):
+      with self.assertRaisesRegex(ValueError, autotune.ENVIRONMENT_VARIABLE):
+        self.assert_call_is_right()
+
+  def test_off_nothing_is_timed_or_written(self):
+    timed = self.counted()
+    with mock.patch.dict(os.environ, {autotune.ENVIRONMENT_VARIABLE: "0"}):
+      self.assert_call_is_right()
+    timed.assert_not_called()
+    self.assertFalse(self.cache.exists())
+
+
+def replaced(**changes):
+  """Returns what makes a file's content, with some of it changed."""
+  return lambda content: json.dumps({**json.loads(content), **changes})
+
+
+DAMAGED = {
+  "empty": lambda content: "",
+  "cut off": lambda content: content[: len(content) // 2],
+  "not text": lambda content: b"\xff\xfe\x00",
+  "a list": lambda content: "[]",
+  "nested": lambda content: "[" * 100_000,
+  "a number": lambda content: "1e999",
+  "another format": replaced(format="something else"),
+  "another machine": replaced(made_by={"processor": "another"}),
+  "winners are a list": replaced(winners=[1, 2]),
+  "a winner is no text": replaced(winners={"key": ["overlap_add"]}),
+}
+
+
+class FileTest(AutotuneTestCase):
+  def setUp(self):
+    super().setUp()
+    self.assert_call_is_right()
+    self.file = tuning_file.path()
+    self.fresh()
+
+  def test_it_is_its_owners_only(self):
+    self.assertEqual(stat.S_IMODE(self.file.stat().st_mode), 0o600)
+    self.assertEqual(stat.S_IMODE(self.file.parent.stat().st_mode), 0o700)
+    self.assertEqual(os.listdir(self.file.parent), [self.file.name])
+
+  @parameterized.named_parameters((name.replace(" ", "_"), make) for name, make in DAMAGED.items())
+  def test_one_that_is_damaged_or_foreign_is_ignored_with_one_warning(self, make):
+    content = make(self.file.read_text())
+    self.file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    self.assert_is_ignored()
+    # and then replaced by one that can be used
+    self.fresh()
+    timed = self.counted()
+    self.assert_call_is_right()
+    timed.assert_not_called()
+
+  @parameterized.parameters(0o620, 0o602)
+  def test_one_that_others_can_write_is_ignored(self, permissions):
+    self.file.chmod(permissions)
+    self.assert_is_ignored()
+
+  def test_one_of_another_user_is_ignored(self):
+    self.enter_context(mock.patch.object(os, "getuid", lambda: self.file.stat().st_uid + 1))
+    self.assert_is_ignored()
+
+  def test_a_pipe_in_its_place_does_not_wait(self):
+    self.file.unlink()
+    os.mkfifo(self.file)
+    self.assert_is_ignored()
+
+  def test_a_folder_in_its_place_or_none_to_write_to_only_warns(self):
+    for place in (self.file, self.file.parent):
+      testing_file = place.with_suffix(".old")
+      place.rename(testing_file)
+      place.mkdir() if place == self.file else place.write_text("")
+      self.fresh()
+      with self.assertWarnsRegex(RuntimeWarning, "autotuning file"):
+        self.assert_call_is_right()
+      place.rmdir() if place.is_dir() else place.unlink()
+      testing_file.rename(place)
+
+  def test_a_winner_that_is_no_candidate_is_timed_again(self):
+    content = json.loads(self.file.read_text())
+    content["winners"] = dict.fromkeys(content["winners"], "__import__('os').abort()")
+    self.file.write_text(json.dumps(content))
+    timed = self.counted()
+    self.assert_call_is_right()
+    self.assertEqual(timed.call_count, 1)
+
+  def test_one_that_cannot_be_replaced_stays_as_it_was(self):
+    before = self.file.read_text()
+    self.enter_context(mock.patch.object(os, "replace", side_effect=OSError("no")))
+    with self.assertWarnsRegex(RuntimeWarning, "cannot be written"):
+      self.assert_call_is_right(case=OTHER)
+    self.assertEqual(self.file.read_text(), before)
+    self.assertEqual(os.listdir(self.file.parent), [self.file.name])
+
+  def test_what_another_process_has_found_meanwhile_is_kept(self):
+    self.counted()
+    self.assert_call_is_right()  # has read the file
+    content = json.loads(self.file.read_text())
+    content["winners"]["of another process"] = "overlap_add"
+    self.file.write_text(json.dumps(content))
+    self.assert_call_is_right(case=OTHER)
+    self.assertLen(json.loads(self.file.read_text())["winners"], 3)
+
+  def assert_is_ignored(self):
+    timed = self.counted()
+    with warnings.catch_warnings(record=True) as caught:
+      warnings.simplefilter("always")
+      self.assert_call_is_right()
+      self.fresh_but_warned()
+      self.assert_call_is_right()
+    caught = [each for each in caught if "autotuning file" in str(each.message)]
+    self.assertLen(caught, 1)
+    self.assertIn("is ignored", str(caught[0].message))
+    self.assertGreaterEqual(timed.call_count, 1)
+
+  def fresh_but_warned(self):
+    eager_calls._cache.clear()
+    autotune.forget()
+
+
+class OldBehaviourTest(absltest.TestCase):
+  def test_without_eager_execution_nothing_is_timed(self):
+    script = """
+import tensorflow as tf
+tf.compat.v1.disable_v2_behavior()
+import tf_conv3d_grad
+result = tf_conv3d_grad.Conv3DBackpropInputV2(
+  [1, 4, 5, 6, 2], tf.ones([3, 3, 3, 2, 3]), tf.ones([1, 4, 5, 6, 3]), [1] * 5, "SAME")
+print(tf.compat.v1.Session().run(result).shape)
+"""
+    cache = self.create_tempdir().full_path
+    child = testing.run_child(["-c", script], TF_CONV3D_GRAD_AUTOTUNE="1", XDG_CACHE_HOME=cache)
+    self.assertEqual(child.stdout.strip(), "(1, 4, 5, 6, 2)", child.stderr[-2000:])
+    self.assertNoCommonElements(os.listdir(cache), ["tf_conv3d_grad"])
+
+
+if __name__ == "__main__":
+  absltest.main()

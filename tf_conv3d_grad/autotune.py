@@ -1,0 +1,185 @@
+"""Opt-in: of several plans for a call the one that is fastest here, found by timing them.
+
+With `TF_CONV3D_GRAD_AUTOTUNE=1` the first call with a combination of shapes, dtype and attributes
+times what the policy would consider, on random data, and every later one takes the winner, in other
+processes too. That is how cuDNN is tuned. It costs a compilation a candidate, some seconds in all,
+so it is for whoever repeats the same shapes: training and serving.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import statistics
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from tf_conv3d_grad import policy, tf_compat, tuning_file
+from tf_conv3d_grad.plan import Plan
+from tf_conv3d_grad.problem import Problem
+
+ENVIRONMENT_VARIABLE = "TF_CONV3D_GRAD_AUTOTUNE"
+
+_NAMES = {"1": True, "true": True, "0": False, "false": False}
+
+# Every candidate is timed in turn, for so many rounds or so many seconds in all, at least once.
+_ROUNDS = 7
+_SECONDS = 1.0
+# Who takes this much longer than the fastest in the first round is not timed again.
+_HOPELESS = 2.0
+# What the policy would take must be beaten by this factor: noise is no reason to leave it.
+_BETTER = 1.05
+
+_Function = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+# Timings would disturb each other, and several threads may ask for the same one.
+_lock = threading.RLock()
+_winners: dict[str, str] | None = None  # labels of plans by key; read from the file when first used
+
+
+def is_on() -> bool:
+  """Returns whether calls are tuned.
+
+  Raises:
+    ValueError: If the environment variable has a value that it cannot have.
+  """
+  text = tf_compat.environment(ENVIRONMENT_VARIABLE, "0")
+  if text not in _NAMES:
+    raise ValueError(f"{ENVIRONMENT_VARIABLE} must be one of {', '.join(_NAMES)}, got {text!r}")
+  return _NAMES[text]
+
+
+def choose(
+  problem: Problem, environment: policy.Environment, compute: Callable[[Plan], _Function]
+) -> Plan:
+  """Returns the fastest plan, timed now if that has not been done before.
+
+  Args:
+    problem: The problem; only static ones on a CPU are timed.
+    environment: Where it is computed.
+    compute: Returns what computes the problem by a plan, called eagerly.
+  """
+  if not problem.is_static or environment.device == "GPU":
+    return policy.choose(problem, environment)
+  candidates = policy.candidates(problem, environment)
+  if len(candidates) == 1:
+    return candidates[0]
+  key = _key(problem, environment)
+  with _lock:
+    winner = _remembered(key, candidates)
+    if winner is None:
+      # A thread of its own is in nobody's graph, gradient tape or device scope.
+      with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        winner = thread.submit(_fastest, problem, environment, candidates, compute).result()
+      if winner is None:
+        return candidates[0]
+      _remember(key, winner)
+  return winner
+
+
+def known(problem: Problem, environment: policy.Environment) -> Plan | None:
+  """Returns the winner of an earlier timing, None if there was none."""
+  if not problem.is_static or environment.device == "GPU":
+    return None
+  with _lock:
+    return _remembered(_key(problem, environment), policy.candidates(problem, environment))
+
+
+def forget() -> None:
+  """Forgets what this process knows; the file stays."""
+  global _winners
+  with _lock:
+    _winners = None
+
+
+def _remembered(key: str, candidates: list[Plan]) -> Plan | None:
+  global _winners
+  if _winners is None:
+    _winners = tuning_file.read()
+  label = _winners.get(key)
+  # What is in the file only ever selects among the candidates.
+  return next((plan for plan in candidates if str(plan) == label), None)
+
+
+def _remember(key: str, winner: Plan) -> None:
+  global _winners
+  # Other processes may have added theirs.
+  _winners = {**tuning_file.read(), **(_winners or {}), key: str(winner)}
+  tuning_file.write(_winners)
+
+
+def _key(problem: Problem, environment: policy.Environment) -> str:
+  axes = [
+    f"{a.input}<-{a.output} k{a.taps} s{a.stride} d{a.dilation} p{a.lead}" for a in problem.axes
+  ]
+  channels = f"{problem.in_channels}/{problem.filter_in_channels}<-{problem.out_channels}"
+  where = "inside jit" if environment.in_xla else f"mode {environment.mode}"
+  return "; ".join(
+    [problem.dtype.name, problem.data_format, f"batch {problem.batch}", *axes, channels, where]
+  )
+
+
+def _fastest(
+  problem: Problem,
+  environment: policy.Environment,
+  candidates: list[Plan],
+  compute: Callable[[Plan], _Function],
+) -> Plan | None:
+  """Returns the plan with the least median, None if nothing can be timed in this process."""
+  if not tf.executing_eagerly():  # TensorFlow 1's behaviour
+    return None
+  with tf.device("/CPU:0"):
+    operands = _random_operands(problem)
+    calls = {}
+    for plan in candidates:
+      # Inside a compiled function a plan is not compiled by itself, but here it has to be.
+      call = compute(dataclasses.replace(plan, compiled=plan.compiled or environment.in_xla))
+      try:
+        call(*operands)  # with what compilation it takes
+      except tf.errors.OpError:
+        continue  # of memory, or what else may befall a candidate; others will do
+      calls[plan] = call
+    if not calls:
+      return None
+    return _raced(calls, operands, candidates[0])
+
+
+def _raced(calls: dict[Plan, _Function], operands: tuple, expected: Plan) -> Plan:
+  seconds: dict[Plan, list[float]] = {plan: [] for plan in calls}
+  start = time.perf_counter()
+  for turn in range(_ROUNDS):
+    for plan in list(seconds):
+      begin = time.perf_counter()
+      calls[plan](*operands)
+      seconds[plan].append(time.perf_counter() - begin)
+    if turn == 0:
+      least = min(samples[0] for samples in seconds.values())
+      seconds = {
+        plan: samples
+        for plan, samples in seconds.items()
+        if samples[0] <= _HOPELESS * least or plan == expected
+      }
+    if time.perf_counter() - start > _SECONDS:
+      break
+  medians = {plan: statistics.median(samples) for plan, samples in seconds.items()}
+  best = min(medians, key=medians.__getitem__)
+  if expected in medians and medians[expected] <= _BETTER * medians[best]:
+    return expected
+  return best
+
+
+def _random_operands(problem: Problem) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns a filter and an out_backprop without zeros, which some kernels are faster on."""
+  rng = np.random.default_rng(0)
+
+  def tensor(shape: list) -> tf.Tensor:
+    dtype = np.float64 if problem.dtype == tf.float64 else np.float32
+    magnitudes = rng.random(shape, np.float32) + np.float32(0.25)
+    signs = rng.integers(0, 2, shape, np.int8) * 2 - 1
+    return tf.cast((magnitudes * signs).astype(dtype), problem.dtype)
+
+  return tensor(problem.filter_shape), tensor(problem.out_backprop_shape)
