@@ -21,19 +21,22 @@ from tf_conv3d_grad.problem import Axis, Problem
 _PRODUCT_RATE = {tf.float32: 105e9, tf.float64: 20e9}
 # A product's inner or outer dimension at which it reaches half that rate.
 _HALF_RATE_LENGTH = 12
-# Bytes of neighbours concatenated: 3 GB/s for runs of 64 channels, 0.3 GB/s for single ones.
-_GATHER_RATE, _GATHER_RUN = 3e9, 10
+# Bytes of neighbours stacked, axis by axis: 28 MB of runs of 64 channels in 4.9 ms of one core, 10 MB
+# of two axes after 3.3 of one in 2.6 ms, 2.5 after 0.8 MB of runs of 16 in 1 ms. Where one call holds
+# 40 or 50 MB of them, half as fast.
+_GATHER_RATE, _GATHER_RUN = 4.5e9, 10
+_MANY_GATHERED_BYTES, _MANY_GATHERED_RATE = 32 << 20, 3e9
 # With rows channels last and columns channels first, both are transposed: twice the gathering.
 _GATHER_TRANSPOSED = 2
 # Bytes of columns added up: 1.5 GB/s for each channel of a run, up to 15, or 7.5 for more columns
-# than the cache holds; 5 GB/s for columns held channels first.
+# than the cache holds; 4 GB/s for columns held channels first.
 _SCATTER_RATE, _SCATTER_CHANNEL_RATE = 15e9, 1.5e9
-_SCATTER_FIRST_RATE = 5e9
+_SCATTER_FIRST_RATE = 4e9
 _CACHE_BYTES, _OUT_OF_CACHE_RATE = 12 << 20, 7.5e9
 # Bytes of a result put together from phases, and of a tensor transposed.
 _MOVE_RATE = 5e9
-# One more piece of a loop.
-_PIECE = 30e-6
+# One more piece of a loop: on two cores, which have to meet after each of its operations.
+_PIECE = 100e-6
 # One more operation to call, trace or compile.
 _OPERATION = 10e-6
 # TensorFlow's kernels: oneDNN and Eigen reach these with enough channels, and half with this many.
@@ -103,13 +106,14 @@ def of_overlap_add(
   inner, groups = problem.filter_in_channels, problem.groups
   out = problem.out_channels // groups
 
-  cells, scattered_taps, phases, gathered_taps = batch, 1, 1, 1
+  cells, scattered_taps, phases, gathered_taps, stacked = batch, 1, 1, 1, 0
   for axis, is_gathered in zip(axes, gathered):
     if axis.is_shuffled:
       cells, scattered_taps = cells * axis.output, scattered_taps * axis.taps
     elif is_gathered:
       cells = cells * -(-axis.input // axis.stride)
       phases, gathered_taps = phases * min(axis.stride, axis.taps), gathered_taps * axis.taps
+      stacked += gathered_taps
     else:
       cells, scattered_taps = cells * _span(axis), scattered_taps * axis.taps
   # Over all phases together every tap is multiplied once.
@@ -123,7 +127,9 @@ def of_overlap_add(
   if gathered_taps > phases or groups > 1:
     transposed = _GATHER_TRANSPOSED if columns_first and not rows_first else 1
     run = min(1.0, (out + 2) / (_GATHER_RUN + 2))
-    seconds += transposed * gathered_bytes / (_GATHER_RATE * run)
+    copied = max(stacked, 1) * dtype.size * cells * out * groups
+    gather_rate = _MANY_GATHERED_RATE if gathered_bytes > _MANY_GATHERED_BYTES else _GATHER_RATE
+    seconds += transposed * copied / (gather_rate * run)
   if columns_first:
     scatter_rate = _SCATTER_FIRST_RATE
   else:
@@ -132,6 +138,8 @@ def of_overlap_add(
   seconds += column_bytes * phases / scatter_rate
   result = dtype.size * batch * math.prod(axis.input for axis in axes) * problem.in_channels
   seconds += result * sum(axis.stride > 1 for axis in axes) / _MOVE_RATE
+  if pieces > 1:  # each piece is put into the result
+    seconds += result / _MOVE_RATE
   operations = gathered_taps + scattered_taps
   seconds += operations * _OPERATION
   held = column_bytes * phases + gathered_bytes // max(1, phases)
@@ -142,8 +150,8 @@ def overlap_add_choices(problem: Problem) -> list[tuple[bool, bool, bool]]:
   """Returns which sets of axes are worth gathering: those of few enough neighbours to compile."""
   choices = []
   axes = [axis.simplified()[0] for axis in problem.axes]
-  # Depth first: its windows are the largest runs of memory, so of equals it is the better.
-  for width, height, depth in itertools.product((False, True), repeat=3):
+  # Width first: of equals it was mostly the fastest, and depth the slowest.
+  for depth, height, width in itertools.product((False, True), repeat=3):
     gathered = (depth, height, width)
     neighbours = math.prod(a.taps for a, is_gathered in zip(axes, gathered) if is_gathered)
     if neighbours <= 27 and not any(

@@ -96,14 +96,12 @@ def _output_tiles(problem: Problem, plan: Plan) -> tuple[tiles.Tiling, Problem]:
 
 def _columns(problem: Problem, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
   """Returns every output cell's neighbourhood in the input, `[g, M, taps * filter_in_channels]`."""
-  columns = [input]
-  for a in range(3):
-    columns = [
-      part for column in columns for part in shifts.gather(column, _SPATIAL[a], problem.axes[a])
-    ]
+  columns, taps = input, math.prod(problem.taps)
+  for a in range(3):  # axis by axis, and stacked: see `overlap_add._gathered`
+    columns = tf.stack(shifts.gather(columns, _SPATIAL[a], problem.axes[a]), axis=-2)
   groups, inner = problem.groups, problem.filter_in_channels
-  joined = tf.reshape(tf.concat(columns, axis=-1), [-1, len(columns), groups, inner])
-  return tf.reshape(tf.transpose(joined, [2, 0, 1, 3]), [groups, -1, len(columns) * inner])
+  columns = tf.reshape(columns, [-1, taps, groups, inner])
+  return tf.reshape(tf.transpose(columns, [2, 0, 1, 3]), [groups, -1, taps * inner])
 
 
 def _split_groups(filter: tf.Tensor, groups: int) -> tf.Tensor:  # noqa: A002

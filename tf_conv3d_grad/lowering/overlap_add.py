@@ -124,7 +124,7 @@ def _piece(problem: Problem, plan: Plan, filter: tf.Tensor, rows: tf.Tensor) -> 
     if problem.is_depthwise and not scattered and not shuffled:
       columns = _elementwise(problem, plan, rows, moves, taps)
     else:
-      columns = _product(problem, plan, _neighbours(rows, plan, moves), taps, len(gathered))
+      columns = _product(problem, plan, _gathered(rows, plan, moves), taps, len(gathered))
     results[tuple(phase.residue for phase in phases)] = _overlap_added(
       columns, plan, lines, scattered
     )
@@ -150,17 +150,31 @@ def _as_slice(taps: tuple[int, ...]) -> slice:
   return slice(taps[0], taps[-1] + 1, step)
 
 
+def _gathered(rows: tf.Tensor, plan: Plan, moves: list[_Move]) -> tf.Tensor:
+  """Returns the padded rows with each cell's neighbours: a dimension of taps for each of the moves.
+
+  These stand before the channels, wherever the plan has those. Axis by axis, and stacked: XLA's
+  loop over a concatenation of channels asks of every element whose it is, that over a stack of
+  every run of channels, and the fewer there are to ask about, the faster. For 28 MB of 3 runs of 64
+  that is 2.7 against 12.9 ms, for 10 MB of 9 runs 1.7 against 2.9, or 4.1 in one stack.
+  """
+  for place, (a, line, by) in enumerate(moves):
+    dimension = layout.spatial_dimension(a, plan.rows_first) + (place if plan.rows_first else 0)
+    windows = [shifts.window(rows, dimension, line.reach - shift, line.length) for shift in by]
+    rows = tf.stack(windows, place if plan.rows_first else -2)
+  return rows
+
+
 def _product(
-  problem: Problem, plan: Plan, neighbours: list[tf.Tensor], weights: tf.Tensor, gathered: int
+  problem: Problem, plan: Plan, rows: tf.Tensor, weights: tf.Tensor, gathered: int
 ) -> tf.Tensor:
   """Returns the columns.
 
   Args:
     problem: The problem.
     plan: The plan.
-    neighbours: The gathered neighbours, each in the plan's layout of rows.
-    weights: `[gathered taps..., other taps..., filter_in_channels, out_channels]`; as many gathered
-      taps as neighbours.
+    rows: As `_gathered` returns them.
+    weights: `[gathered taps..., other taps..., filter_in_channels, out_channels]`.
     gathered: How many dimensions of gathered taps there are.
 
   Returns:
@@ -168,12 +182,12 @@ def _product(
     `[groups * batch, cells..., other taps * in_channels of a group]` with columns last.
   """
   groups, out = problem.groups, problem.out_channels // problem.groups
-  inner, count = problem.filter_in_channels, len(neighbours)
-  taps = weights.shape.as_list()[gathered:-2]
+  inner = problem.filter_in_channels
+  taps = weights.shape.as_list()
+  count, taps = math.prod(taps[:gathered]), taps[gathered:-2]
   outer = math.prod(taps) * inner
-  batch, *cells = _cells(neighbours[0], plan)
-  channels = layout.channel_dimension(plan.rows_first)
-  rows = neighbours[0] if count == 1 else tf.concat(neighbours, channels)
+  shape = sizes.shape_of(rows)
+  batch, *cells = shape[1 + gathered :] if plan.rows_first else shape[:4]
   transposed = groups == 1 and count == 1  # then the filter's own order will do
   if groups == 1:
     rows = tf.reshape(rows, [count * out, -1] if plan.rows_first else [-1, count * out])
