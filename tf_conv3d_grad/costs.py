@@ -21,9 +21,9 @@ from tf_conv3d_grad.problem import Axis, Problem
 _PRODUCT_RATE = {tf.float32: 105e9, tf.float64: 20e9}
 # A product's inner or outer dimension at which it reaches half that rate.
 _HALF_RATE_LENGTH = 12
-# Bytes of neighbours stacked, axis by axis: 28 MB of runs of 64 channels in 4.9 ms of one core, 10 MB
-# of two axes after 3.3 of one in 2.6 ms, 2.5 after 0.8 MB of runs of 16 in 1 ms. Where one call holds
-# 40 or 50 MB of them, half as fast.
+# Bytes of neighbours stacked, axis by axis: 28 MB of runs of 64 channels in 4.9 ms of one core,
+# 10 MB of two axes after 3.3 of one in 2.6 ms, 2.5 after 0.8 MB of runs of 16 in 1 ms. Where one
+# call holds 40 or 50 MB of them, half as fast.
 _GATHER_RATE, _GATHER_RUN = 4.5e9, 10
 _MANY_GATHERED_BYTES, _MANY_GATHERED_RATE = 32 << 20, 3e9
 # With rows channels last and columns channels first, both are transposed: twice the gathering.
