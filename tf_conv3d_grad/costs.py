@@ -122,12 +122,12 @@ def of_overlap_add(
   width = scattered_taps * inner
   rate = _PRODUCT_RATE[dtype] * _efficiency(depth) * _efficiency(width)
   gathered_bytes = dtype.size * cells * gathered_taps * out * groups
+  copied = dtype.size * cells * max(stacked, 1) * out * groups  # what each axis leaves on the way
   column_bytes = dtype.size * cells * width * groups
   seconds = products / rate
   if gathered_taps > phases or groups > 1:
     transposed = _GATHER_TRANSPOSED if columns_first and not rows_first else 1
     run = min(1.0, (out + 2) / (_GATHER_RUN + 2))
-    copied = max(stacked, 1) * dtype.size * cells * out * groups
     gather_rate = _MANY_GATHERED_RATE if gathered_bytes > _MANY_GATHERED_BYTES else _GATHER_RATE
     seconds += transposed * copied / (gather_rate * run)
   if columns_first:
@@ -142,7 +142,7 @@ def of_overlap_add(
     seconds += result / _MOVE_RATE
   operations = gathered_taps + scattered_taps
   seconds += operations * _OPERATION
-  held = column_bytes * phases + gathered_bytes // max(1, phases)
+  held = column_bytes * phases + copied // max(1, phases)
   return Cost(pieces * (seconds + _PIECE), int(held))
 
 
