@@ -14,7 +14,7 @@ MATMUL_SIZE = 2048
 MATMUL_FLOPS = 2 * MATMUL_SIZE**3
 
 # How close to the least allowed, as a factor either way, a ratio is too close to call at once.
-_CLOSE = 1.15
+_CLOSE = 1.05
 
 _RAW = ("raw.eager", "raw.graph")
 _TORCH = ("torch/contiguous", "torch/channels_last_3d")

@@ -24,7 +24,9 @@ class ChoiceTest(parameterized.TestCase):
     ("mb1_id8_ic4oc4_k3s1d2_ncdhw_f32", True),
     ("mb1_id8_ic4oc4_k3s1d1_ndhwc_f64", True),
     ("mb1_id8_ic4oc4_k3s1d2_ndhwc_f64", False),
-    ("mb1_id8_ic4oc4g2_k3s1d1_ndhwc_f32", False),
+    ("mb1_id8_ic4oc4g2_k3s1d1_ndhwc_f32", True),
+    ("mb1_id8_ic4oc4g4_k3s1d1_ndhwc_f32", False),
+    ("mb1_id8_ic4oc4g2_k3s1d2_ndhwc_f64", False),
   )
   def test_the_kernel_is_taken_where_it_takes_the_call(self, text, taken):
     plan = policy.choose(problem_of(text), environment())

@@ -75,13 +75,18 @@ def tensor_bytes(problem: Problem) -> int:
 
 
 def of_kernel(problem: Problem, dtype: tf.DType, onednn: bool) -> Cost:
-  """Returns the cost of TensorFlow's own CPU kernel."""
+  """Returns the cost of TensorFlow's own CPU kernel, called for each group."""
   if onednn and dtype in _ONEDNN_RATE:
-    rate = _ONEDNN_RATE[dtype] * _efficiency(problem.in_channels, _ONEDNN_HALF_RATE_CHANNELS)
+    half = _ONEDNN_HALF_RATE_CHANNELS
+    rate = _ONEDNN_RATE[dtype] * _efficiency(problem.filter_in_channels, half)
+    if problem.groups > 1:
+      rate *= _efficiency(problem.out_channels // problem.groups, half)
   else:
     rate = _EIGEN_RATE[tf.float64 if dtype == tf.float64 else tf.float32]
   moved = tensor_bytes(problem) / _MOVE_RATE if dtype != problem.dtype else 0.0
-  return Cost(flops(problem) / rate + moved + 10 * _OPERATION, 0)
+  if problem.groups > 1:  # split and joined
+    moved += tensor_bytes(problem) / _MOVE_RATE
+  return Cost(flops(problem) / rate + moved + problem.groups * 10 * _OPERATION, 0)
 
 
 def of_overlap_add(

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_conv3d_grad import bilinear, compiled, mode, policy, tf_compat, validation
@@ -49,10 +50,10 @@ def find(
   # Of a list with a tensor in it no key can be made, and other values than integers are no hit.
   if type(strides) not in _LISTS or type(dilations) not in _LISTS:
     return None
-  if type(input_sizes) is tensor:
+  if type(input_sizes) is tensor or type(input_sizes) is np.ndarray:
     if input_sizes.dtype not in (tf.int32, tf.int64):
       return None
-    input_sizes = input_sizes.numpy().tolist()
+    input_sizes = np.asarray(input_sizes).tolist()
     if type(input_sizes) is not list:
       return None
   elif type(input_sizes) not in _LISTS or not all(type(n) is int for n in input_sizes):

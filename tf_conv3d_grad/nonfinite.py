@@ -174,9 +174,11 @@ def _function_by_tap(
 ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
   """Returns the loop over the taps as one function for all shapes, so that graphs stay small."""
 
+  # Inlined, its hundreds of operations would each be told that they are not to run.
   @tf.function(
     autograph=False,
     input_signature=[tf.TensorSpec([None] * 5, dtype)] * 3,
+    experimental_attributes={"_noinline": True},
   )
   def by_tap(result: tf.Tensor, filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
     # XLA may compile this after all (it compiles gradients that were not traced for it), and then

@@ -24,6 +24,7 @@ class Plan:
     kernel_dtype: For the kernel, the dtype in which it takes the call.
     kernel_format: For the kernel, the data format in which it takes the call.
     by_sample: For the kernel, whether it takes the batch one sample at a time.
+    by_group: For the kernel, whether it takes the groups one by one.
     gathered: For overlap-add, on which of depth, height and width the taps are gathered into the
       matrix product's inner dimension; on the others they are scattered after it.
     rows_first: For overlap-add, whether the rows of the product, cells of `out_backprop`, are held
@@ -38,6 +39,7 @@ class Plan:
   kernel_dtype: tf.DType = tf.float32
   kernel_format: str = NDHWC
   by_sample: bool = False
+  by_group: bool = False
   gathered: tuple[bool, bool, bool] = (False, False, False)
   rows_first: bool = False
   columns_first: bool = False
@@ -60,8 +62,9 @@ class Plan:
         parts.append(f"{' and '.join(first)} channels first")
       return ", ".join(parts)
     if self.lowering == KERNEL:
+      by_group = ", group by group" if self.by_group else ""
       by_sample = ", sample by sample" if self.by_sample else ""
-      return f"{self.kernel_dtype.name} {self.kernel_format}{by_sample}"
+      return f"{self.kernel_dtype.name} {self.kernel_format}{by_group}{by_sample}"
     return ""
 
   def __str__(self) -> str:

@@ -24,6 +24,9 @@ _MAX_PHASES = 64
 # 32 to 64 channels, k=3 s=2, float32: 4.4 ms for a batch of 1, 646 ms for 2. Not worth it below:
 _BY_SAMPLE_FLOPS = 5e6
 
+# Groups that the kernel is called for one by one, at most.
+_MAX_GROUPS = 32
+
 # Strides and dilations that TensorFlow's kernels are given.
 _MAX_KERNEL_STEP = 2**15
 # How many sets of parameters of overlap-add are timed by `autotune`: each takes a compilation.
@@ -102,6 +105,10 @@ def choices(
 def candidates(problem: Problem, environment: Environment) -> list[Plan]:
   """Returns the plans worth timing for a static problem, the one that `choose` takes first."""
   plans = [choice.plan for choice in choices(problem, environment)]
+  if not environment.in_xla and environment.mode is not True:
+    kernel = _kernel_plan(problem, environment)
+    if _can_by_group(problem) and _kernel_can(problem, kernel, environment):
+      plans.append(dataclasses.replace(kernel, by_group=True))
   if environment.device != "GPU" and _can_unroll(problem, "backprop_input"):
     compiled = not environment.in_xla
     if not (compiled and environment.mode is False):
@@ -115,8 +122,12 @@ def _kernel_choice(problem: Problem, environment: Environment, function: str) ->
   plan = _kernel_plan(problem, environment)
   if environment.device == "GPU":  # cuDNN takes every case
     return Choice(dataclasses.replace(plan, compiled=environment.mode is not False), None)
-  if environment.in_xla or environment.mode is True or not _kernel_can(problem, plan, environment):
+  if environment.in_xla or environment.mode is True:
     return None
+  if not _kernel_can(problem, plan, environment):
+    return None
+  if _is_grouped(problem):
+    return _choice_by_group(problem, environment, plan) if function == "backprop_input" else None
   if function == "conv3d" and problem.padding == "SAME":
     # Its kernels disagree where a stride skips cells: Eigen's and XLA's begin later than oneDNN's,
     # and than what the transposed kernel takes for granted.
@@ -129,6 +140,17 @@ def _kernel_choice(problem: Problem, environment: Environment, function: str) ->
   if problem.is_static:
     cost = costs.of_kernel(problem, plan.kernel_dtype, environment.onednn)
   return Choice(plan, cost)
+
+
+def _choice_by_group(problem: Problem, environment: Environment, plan: Plan) -> Choice | None:
+  """Returns the kernel, called for each group, if that is to be faster than anything else."""
+  if not _can_by_group(problem):
+    return None
+  cost = costs.of_kernel(problem, plan.kernel_dtype, environment.onednn)
+  other = _own_choices(problem, environment, "backprop_input")[0].cost
+  if other is not None and other.seconds < cost.seconds:
+    return None
+  return Choice(dataclasses.replace(plan, by_group=True), cost)
 
 
 def _own_choices(problem: Problem, environment: Environment, function: str) -> list[Choice]:
@@ -179,13 +201,19 @@ def _is_onednn(plan: Plan, environment: Environment) -> bool:
 
 
 def _kernel_can(problem: Problem, plan: Plan, environment: Environment) -> bool:
-  """Returns whether TensorFlow's CPU kernel takes the call, if that turns out to have one group."""
-  if sizes.is_known(problem.groups) and problem.groups != 1:
-    return False
+  """Returns whether TensorFlow's CPU kernel takes the call, if that is or turns out of one group."""
   # Its 32-bit arithmetic overflows on larger ones, and takes the process down.
   if max(*problem.strides, *problem.dilations) > _MAX_KERNEL_STEP:
     return False
   return _is_onednn(plan, environment) or problem.dilations == (1, 1, 1)
+
+
+def _can_by_group(problem: Problem) -> bool:
+  return problem.is_static and 1 < problem.groups <= _MAX_GROUPS and not problem.is_depthwise
+
+
+def _is_grouped(problem: Problem) -> bool:
+  return sizes.is_known(problem.groups) and problem.groups != 1
 
 
 def _own_choice(problem: Problem, function: str) -> Choice:

@@ -6,6 +6,7 @@ and data format the kernel takes the call; a cast and a transpose do the rest.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -26,6 +27,9 @@ def backprop_input(
   out_backprop: tf.Tensor,
 ) -> tf.Tensor:
   """Returns the gradient of the convolution in its input."""
+  if plan.by_group:
+    group, each = _one_group(problem, plan)
+    return _grouped(functools.partial(backprop_input, group, each), problem, filter, out_backprop)
   inner = _as_the_kernel_takes_it(problem, plan)
   filter = _cast(filter, inner.dtype)  # noqa: A001
   one = inner.replace(batch=1) if plan.by_sample else inner
@@ -54,6 +58,9 @@ def eager_backprop_input(
 
   A small call takes the kernel 50 microseconds, and `tf.nn.conv3d_transpose` as long to get there.
   """
+  if plan.by_group:
+    of_group = eager_backprop_input(*_one_group(problem, plan))
+    return functools.partial(_grouped, of_group, problem)
   inner = _as_the_kernel_takes_it(problem, plan)
   input_sizes, attributes = sizes.as_tensor(inner.input_shape), _attributes(inner)
 
@@ -107,6 +114,26 @@ def backprop_filter(
     **_attributes(inner),
   )
   return _cast(result, problem.dtype)
+
+
+def _one_group(problem: Problem, plan: Plan) -> tuple[Problem, Plan]:
+  group = problem.replace(
+    in_channels=problem.filter_in_channels, out_channels=problem.out_channels // problem.groups
+  )
+  return group, dataclasses.replace(plan, by_group=False)
+
+
+def _grouped(
+  compute: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+  problem: Problem,
+  filter: tf.Tensor,  # noqa: A002
+  out_backprop: tf.Tensor,
+) -> tf.Tensor:
+  """Returns the results of all groups; `compute` takes one group's filter and out_backprop."""
+  channels = 4 if problem.data_format == NDHWC else 1
+  filters = tf.split(filter, problem.groups, axis=-1)
+  rows = tf.split(out_backprop, problem.groups, axis=channels)
+  return tf.concat([compute(*operands) for operands in zip(filters, rows)], axis=channels)
 
 
 def _mapped(

@@ -1,0 +1,60 @@
+"""TensorFlow's own kernel, called for one group after the other."""
+
+from absl.testing import absltest, parameterized
+
+from tests import testing
+from tf_conv3d_grad import policy, validation
+from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.lowering import kernel
+
+CASES = tuple(
+  map(
+    Case.parse,
+    (
+      "mb1_id5x4x6_ic4oc6g2_k3x2x1s2x1x1d1_ndhwc_f32",
+      "mb2_id5x4x6_ic6oc3g3_k3x2x1s1x2x1d1_ndhwc_f64_valid",
+      "mb2_id4x5x3_ic8oc8g4_k2x3x3s1d1_ndhwc_f16",
+      "mb1_id6x5x4_ic4oc4g2_k3s2x1x2d1_ncdhw_f32",
+      "mb2_id4x5x3_ic6oc4g2_k3s1d1_ncdhw_bf16",
+      "mb1_id7x5x6_ic4oc6g2_k3s1d2x1x2_ncdhw_f32",
+    ),
+  )
+)
+
+
+def by_group(case):
+  """Returns the problem and the plan, None if this TensorFlow's kernel does not take the case."""
+  problem = validation.validate(**case.arguments())[0]
+  here = policy.Environment.here()
+  plans = [plan for plan in policy.candidates(problem, here) if plan.by_group]
+  return problem, plans[0] if plans else None
+
+
+class ByGroupTest(testing.OpTestCase):
+  @parameterized.product(case=CASES, eager=(True, False))
+  def test_the_groups_are_put_together_in_order(self, case, eager):
+    problem, plan = by_group(case)
+    if plan is None:
+      self.assertTrue(case.dilations != (1, 1, 1), "the kernel takes everything else")
+      self.skipTest("without oneDNN the kernel takes no dilations")
+    filter, out_backprop = testing.tensors(case)
+    if eager:
+      result = kernel.eager_backprop_input(problem, plan)(filter, out_backprop)
+    else:
+      result = kernel.backprop_input(problem, plan, filter, out_backprop)
+    self.assert_right(case, case.arguments(), result)
+
+  @parameterized.parameters(
+    ("mb1_id16_ic64oc64g4_k3s1d1_ndhwc_f32", True),
+    ("mb1_id16_ic128oc128g32_k3s1d1_ndhwc_f32", False),  # few channels each
+    ("mb1_id16_ic512oc512g64_k1s1d1_ndhwc_f32", False),  # many groups
+    ("mb1_id16_ic64oc64g64_k3s1d1_ndhwc_f32", False),  # depthwise
+  )
+  def test_it_is_taken_where_a_group_has_channels_enough(self, text, taken):
+    problem = validation.validate(**Case.parse(text).arguments())[0]
+    here = policy.Environment("CPU", onednn=True, in_xla=False, mode="auto")
+    self.assertEqual(policy.choose(problem, here).by_group, taken)
+
+
+if __name__ == "__main__":
+  absltest.main()
