@@ -201,7 +201,7 @@ def _is_onednn(plan: Plan, environment: Environment) -> bool:
 
 
 def _kernel_can(problem: Problem, plan: Plan, environment: Environment) -> bool:
-  """Returns whether TensorFlow's CPU kernel takes the call or, if it is grouped, one group of it."""
+  """Returns whether TensorFlow's CPU kernel takes the call, or of a grouped one each group."""
   # Its 32-bit arithmetic overflows on larger ones, and takes the process down.
   if max(*problem.strides, *problem.dilations) > _MAX_KERNEL_STEP:
     return False
