@@ -32,6 +32,14 @@ class ChoiceTest(parameterized.TestCase):
     plan = policy.choose(problem_of(text), environment())
     self.assertEqual(plan.lowering == KERNEL, taken)
 
+  def test_a_long_filter_that_nothing_overlaps_is_a_product_for_few_channels(self):
+    few, many = (
+      policy.choose(problem_of(f"mb1_id64_ic{channels}oc384_k16s16d1_ndhwc_f32"), environment())
+      for channels in (4, 32)
+    )
+    self.assertEqual((few.lowering, few.compiled), (OVERLAP_ADD, False))
+    self.assertEqual(many.lowering, KERNEL)
+
   def test_without_onednn_the_kernel_takes_no_dilations_and_only_channels_last(self):
     here = environment(onednn=False)
     plan = policy.choose(problem_of("mb1_id8_ic4oc4_k3s1d1_ncdhw_f32"), here)

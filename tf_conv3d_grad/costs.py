@@ -135,7 +135,9 @@ def of_overlap_add(
     run = min(1.0, (out + 2) / (_GATHER_RUN + 2))
     gather_rate = _MANY_GATHERED_RATE if gathered_bytes > _MANY_GATHERED_BYTES else _GATHER_RATE
     seconds += transposed * copied / (gather_rate * run)
-  if columns_first:
+  if problem.is_cellwise:
+    scatter_rate = _MOVE_RATE
+  elif columns_first:
     scatter_rate = _SCATTER_FIRST_RATE
   else:
     limit = _OUT_OF_CACHE_RATE if column_bytes > _CACHE_BYTES else _SCATTER_RATE
@@ -145,7 +147,8 @@ def of_overlap_add(
   seconds += result * sum(axis.stride > 1 for axis in axes) / _MOVE_RATE
   if pieces > 1:  # each piece is put into the result
     seconds += result / _MOVE_RATE
-  operations = gathered_taps + scattered_taps
+  shuffled_taps = math.prod(axis.taps for axis in axes if axis.is_shuffled)
+  operations = gathered_taps + scattered_taps // shuffled_taps  # those are one transposition
   seconds += operations * _OPERATION
   held = column_bytes * phases + copied // max(1, phases)
   return Cost(pieces * (seconds + _PIECE), int(held))

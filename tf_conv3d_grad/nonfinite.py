@@ -84,9 +84,23 @@ def _eager(
   filter: tf.Tensor,  # noqa: A002
   out_backprop: tf.Tensor,
 ) -> tf.Tensor:
-  if _array_is_finite(filter.numpy()):
-    return compute(filter, out_backprop)
+  # Of the two the smaller: a filter may be a hundred times larger than the result.
+  if not _is_smaller(problem.input_shape, problem.filter_shape):
+    if _is_finite(filter):
+      return compute(filter, out_backprop)
+  else:
+    result = compute(filter, out_backprop)
+    if _is_finite(result) or _is_finite(filter):
+      return result
   return tap_loop.backprop_input(problem, Plan(TAP_LOOP), filter, out_backprop)
+
+
+def _is_finite(tensor: tf.Tensor) -> bool:
+  try:
+    array = np.asarray(memoryview(tensor))  # numpy() copies
+  except (TypeError, ValueError, BufferError, NotImplementedError):  # NumPy has no bfloat16
+    array = tensor.numpy()
+  return _array_is_finite(array)
 
 
 def _array_is_finite(array: np.ndarray) -> bool:

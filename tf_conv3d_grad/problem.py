@@ -58,6 +58,11 @@ class Axis:
     """Whether the taps reach each cell of the result at most once, in the order of the cells."""
     return self.stride > 1 and self.dilation == 1 and self.taps == self.stride
 
+  @property
+  def reaches_own_cells(self) -> bool:
+    """Whether no cell of the result is reached by two cells of `out_backprop`."""
+    return self.is_shuffled or (sizes.is_known(self.taps) and self.taps == 1)
+
   def simplified(self) -> tuple[Axis, slice]:
     """Returns an axis of the same result without idle taps and idle strides.
 
@@ -135,6 +140,11 @@ class Problem:
       and self.filter_in_channels == 1
       and self.out_channels // self.groups <= _MAX_DEPTHWISE_OUT
     )
+
+  @property
+  def is_cellwise(self) -> bool:
+    """Whether every cell of `out_backprop` has cells of the result of its own: nothing overlaps."""
+    return all(axis.simplified()[0].reaches_own_cells for axis in self.axes)
 
   @property
   def taps(self) -> tuple[Size, Size, Size]:
