@@ -1,5 +1,6 @@
 """Ctrl-C in a long call or compilation leaves the package usable."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -63,8 +64,12 @@ class InterruptsTest(parameterized.TestCase):
       self.assertEqual(process.stdout.readline(), "begun\n")
       with self.assertRaises(subprocess.TimeoutExpired):
         process.wait(seconds)
-      process.send_signal(signal.SIGINT)
-      output, errors = process.communicate(timeout=240)
+      for _ in range(3):
+        # Python drops an interrupt that arrives in a finalizer; people press the keys again.
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+          output, errors = process.communicate(timeout=80)
+          break
     finally:
       process.kill()
       process.wait()

@@ -6,6 +6,7 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
+from tf_conv3d_grad.conformance.case import Case
 
 # Of one axis: name, input length, filter, out_backprop, stride, dilation, padding, result.
 AXES = (
@@ -176,6 +177,37 @@ class EmptyTest(parameterized.TestCase):
       [1, 4, 4, 4, 2], tf.ones([5, 3, 3, 2, 3]), tf.ones([1, 0, 2, 2, 3]), [1] * 5, "VALID"
     )
     np.testing.assert_array_equal(dx, np.zeros([1, 4, 4, 4, 2], np.float32))
+
+
+class EmptyUnknownTest(testing.OpTestCase):
+  @parameterized.product(
+    case=(
+      "mb0_id0_ic1oc1_k1s1d1_ndhwc",
+      "mb0_id3_ic2oc3_k3s2d1_ndhwc",
+      "mb0_id3_ic2oc3_k2s1d1_ncdhw",
+    ),
+    dtype=("f16", "bf16", "f32", "f64"),
+  )
+  def test_no_samples_and_nothing_known(self, case, dtype):
+    case = Case.parse(f"{case}_{dtype}")
+    arguments = case.arguments()
+    filter, out_backprop = testing.tensors(case)
+
+    def call(input_sizes, filter, out_backprop):
+      with tf.GradientTape() as tape:
+        tape.watch(out_backprop)
+        result = tf_conv3d_grad.Conv3DBackpropInputV2(
+          input_sizes, filter, out_backprop, **case.attributes()
+        )
+      return result, tape.gradient(result, out_backprop)
+
+    unknown = tf.TensorSpec(None, filter.dtype)
+    signature = [tf.TensorSpec(None, tf.int32), unknown, unknown]
+    result, gradient = tf.function(call, input_signature=signature)(
+      arguments["input_sizes"], filter, out_backprop
+    )
+    self.assertEqual(tuple(result.shape), case.input_sizes)
+    self.assertEqual(gradient.shape, out_backprop.shape)
 
 
 if __name__ == "__main__":

@@ -162,10 +162,12 @@ def _where_the_kernel_can(
 ) -> Callable[..., tf.Tensor]:
   """Returns `compute`, the CPU's kernel, with what to do instead where only the run will tell.
 
-  The kernel refuses groups and tensors of no channels, and its convolution gives some empty outputs
-  the shape of the input.
+  The kernel refuses groups and tensors of no channels, its convolution gives some empty outputs the
+  shape of the input, and a batch may turn out to have no sample to call it for.
   """
   conditions = []
+  if plan.by_sample and not sizes.is_known(problem.batch):
+    conditions.append(problem.batch > 0)  # a loop over nothing does not know what to return
   if not sizes.is_known(problem.groups):
     conditions.append(tf.equal(problem.groups, 1))
   channels = [problem.in_channels, problem.filter_in_channels, problem.out_channels]
