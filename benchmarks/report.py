@@ -20,7 +20,7 @@ A ratio above 1 means that the op is faster. "Compiled" is inside a function wit
 `jit_compile=True`, "default" is eager or in a graph without it, "the better raw" the faster of
 TensorFlow's own op called eagerly and in a graph. "Refused" are cases that none of the others takes
 there: they are not counted. Who took over {hopeless} s for its first call was timed once; who was
-within 15% of what no case may be below, four times as long as the rest.
+within 5% of what no case may be below, three times as long as the rest.
 """
 
 _CASES = """\
