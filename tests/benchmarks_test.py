@@ -84,7 +84,7 @@ class SummaryTest(absltest.TestCase):
 
   def test_ratios_near_the_limit_are_timed_longer_on_either_side(self):
     case = Case.parse(_CASE)
-    for theirs, close in ((0.8, False), (0.95, True), (1.05, True), (1.3, False)):
+    for theirs, close in ((0.8, False), (0.97, True), (1.03, True), (1.3, False)):
       seconds = {_COMPILED.ours: 1.0, _COMPILED.theirs[0]: theirs}
       self.assertEqual(bool(rows.too_close(case, (_COMPILED,), seconds)), close, theirs)
 
