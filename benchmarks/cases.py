@@ -161,7 +161,9 @@ FRESH: tuple[str, ...] = (
 MEMORY: tuple[str, ...] = (
   "mb1_id64_ic32oc32_k7s1d1_ndhwc_f32",
   "mb1_id64_ic32oc32_k7s2d1_ndhwc_f32",
+  "mb1_id64_ic32oc32_k7s1d1_ncdhw_f32",
   "mb1_id64_ic32oc32_k3s1d1_ncdhw_f32",
+  "mb1_id96_ic32oc32_k3s1d1_ncdhw_f32",
 )
 
 # Time per voxel against the volume, and per FLOP against the filter.

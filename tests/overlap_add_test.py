@@ -1,13 +1,15 @@
 """Overlap-add with every plan, against the oracle."""
 
 import itertools
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
+import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import validation
+from tf_conv3d_grad import policy, validation
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.lowering import im2col, overlap_add, tap_loop
@@ -63,6 +65,66 @@ class PlansTest(testing.OpTestCase):
       with self.subTest(plan=plan):
         result = overlap_add.backprop_input(problem, plan, weights, out_backprop)
         self.assert_right(case, arguments, result)
+
+  @parameterized.product(text=(CASES[0], CASES[1], CASES[5]), tile=TILES[1:])
+  def test_every_tiling_is_right_compiled(self, text, tile):
+    case, arguments, problem, weights, out_backprop = operands(text)
+    plan = Plan(OVERLAP_ADD, gathered=(True, False, False), tile=tile)
+    compute = tf.function(
+      lambda *operands: overlap_add.backprop_input(problem, plan, *operands), jit_compile=True
+    )
+    self.assert_right(case, arguments, compute(weights, out_backprop))
+
+
+class InPiecesTest(testing.OpTestCase):
+  """What is computed piece by piece inside a compiled function, as anything else is."""
+
+  def setUp(self):
+    super().setUp()
+    limits = {"_MAX_COLUMN_BYTES": 1 << 10, "_CACHE_COLUMN_BYTES": ()}
+    self.enter_context(mock.patch.multiple(policy, **limits))
+    policy._remembered_choice.cache_clear()
+    self.addCleanup(policy._remembered_choice.cache_clear)
+    self.case, self.arguments, problem, self.weights, self.out_backprop = operands(CASES[1])
+    inside = policy.Environment("CPU", onednn=True, in_xla=True, mode="auto")
+    self.assertNotEqual(policy.choose(problem, inside).tile, (None, None))
+
+  def op(self, weights, out_backprop):
+    return tf_conv3d_grad.Conv3DBackpropInputV2(
+      self.case.input_sizes, weights, out_backprop, **self.case.attributes()
+    )
+
+  def test_in_place(self):
+    compiled = tf.function(self.op, jit_compile=True)
+    self.assert_right(self.case, self.arguments, compiled(self.weights, self.out_backprop))
+    hlo = compiled.experimental_get_compiler_ir(self.weights, self.out_backprop)(stage="hlo")
+    result = ",".join(map(str, self.case.input_sizes))
+    self.assertRegex(hlo, rf"f32\[{result}\]\S* dynamic-update-slice")
+
+  def test_forward_mode(self):
+    @tf.function(jit_compile=True)
+    def derivative(weights, out_backprop):
+      with tf.autodiff.ForwardAccumulator(out_backprop, out_backprop) as accumulator:
+        with tf.GradientTape() as tape:
+          tape.watch(weights)
+          result = self.op(weights, out_backprop)
+        gradient = tape.gradient(result, weights, result)
+      return accumulator.jvp(result), gradient, accumulator.jvp(gradient)
+
+    result, gradient, moved = derivative(self.weights, self.out_backprop)
+    self.assert_right(self.case, self.arguments, result)  # linear in out_backprop
+    np.testing.assert_allclose(moved, 2 * gradient, rtol=1e-4, atol=1e-4)  # quadratic in it
+
+  @parameterized.parameters(True, False)
+  def test_vectorized(self, compiled_inside):
+    op = tf.function(self.op, jit_compile=True) if compiled_inside else self.op
+    several = tf.function(
+      lambda weights, gradients: tf.vectorized_map(lambda one: op(weights, one), gradients),
+      jit_compile=not compiled_inside,
+    )
+    results = several(self.weights, tf.stack(3 * [self.out_backprop]))
+    for result in results:
+      self.assert_right(self.case, self.arguments, result)
 
 
 class DerivativesTest(testing.OpTestCase):

@@ -22,6 +22,7 @@ PRIVATE = {
   "tensorflow.python.ops.gen_nn_ops": "_op_modules",
   "tensorflow.python.framework.ops": "_gradients",
   "tensorflow.python.eager.forwardprop": "_clear_jvp_functions",
+  "tensorflow.compiler.tf2xla.ops.gen_xla_ops": "_update_slice",
 }
 ABSENT = {"_op_modules": [], "_gradients": {}}
 CASES = tuple(

@@ -12,7 +12,7 @@ import functools
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -100,6 +100,15 @@ except (ImportError, AttributeError):
     "forward-mode derivatives that were taken before patch_tensorflow() do not change with it",
   )
   _clear_jvp_functions = None
+
+try:
+  from tensorflow.compiler.tf2xla.ops.gen_xla_ops import xla_dynamic_update_slice as _update_slice
+except ImportError:
+  _warn_missing(
+    "gen_xla_ops.xla_dynamic_update_slice",
+    "large channels-first results inside jit_compile=True functions are held once more",
+  )
+  _update_slice = None
 
 _calling = threading.local()
 
@@ -208,6 +217,16 @@ def unrecorded(*operands: tf.Tensor) -> contextlib.AbstractContextManager:
   if have_tangents(*operands) is False:
     return _stop_recording()
   return contextlib.nullcontext()
+
+
+def is_transformed(*operands: tf.Tensor) -> bool:
+  """Returns whether a vectorized loop, or forward mode, may go through what is traced here."""
+  return in_vectorized_loop() or have_tangents(*operands) is not False
+
+
+def update_slice() -> Callable | None:
+  """Returns XLA's in-place update of a slice where there is one: `(tensor, update, begin)`."""
+  return _update_slice if in_xla_context() else None
 
 
 def in_vectorized_loop() -> bool:

@@ -31,7 +31,7 @@ def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) ->
   weights = tf.reshape(
     tf.transpose(weights, [2, 0, 1, 3]), [groups, inner, problem.out_channels // groups]
   )
-  depth, piece = _output_tiles(problem, plan)
+  depth, piece = _output_tiles(problem, plan, filter, input)
   padded = tiles.pad(input, 1, depth)
 
   def compute(index: tf.Tensor) -> tf.Tensor:
@@ -63,7 +63,7 @@ def backprop_filter(
   input, out_backprop = (  # noqa: A001
     tf.cast(channels_last(tensor, problem.data_format), dtype) for tensor in (input, out_backprop)
   )
-  depth, piece = _output_tiles(problem, plan)
+  depth, piece = _output_tiles(problem, plan, input, out_backprop)
   padded = tiles.pad(input, 1, depth)
   missing = depth.pieces * depth.axis.output - problem.axes[0].output
   out_backprop = shifts.pad(out_backprop, 1, 0, 0 if depth.pieces == 1 else missing)
@@ -87,9 +87,11 @@ def backprop_filter(
   return tf.cast(tf.reshape(total, problem.filter_shape), problem.dtype)
 
 
-def _output_tiles(problem: Problem, plan: Plan) -> tuple[tiles.Tiling, Problem]:
+def _output_tiles(
+  problem: Problem, plan: Plan, *operands: tf.Tensor
+) -> tuple[tiles.Tiling, Problem]:
   """Returns the tiling of the convolution's output, and the problem on one tile."""
-  depth = tiles.of_output(problem.axes[0], plan.tile[0])
+  depth = tiles.of_output(problem.axes[0], tiles.lengths(plan, *operands)[0])
   piece = problem.replace(axes=(depth.axis, *problem.axes[1:]))
   return depth, piece if depth.pieces == 1 else piece.replace(batch=1)
 

@@ -51,7 +51,8 @@ def backprop_input(
   filter = tf.cast(filter, dtype)  # noqa: A001
   rows = layout.to_layout(tf.cast(out_backprop, dtype), problem.data_format, plan.rows_first)
 
-  depth, height = (tiles.of_result(axis, tile) for axis, tile in zip(problem.axes, plan.tile))
+  tile = tiles.lengths(plan, filter, out_backprop)
+  depth, height = (tiles.of_result(axis, length) for axis, length in zip(problem.axes, tile))
   piece = problem.replace(axes=(depth.axis, height.axis, problem.axes[2]))
   if depth.pieces == height.pieces == 1:
     return _piece(piece, plan, filter, rows)
@@ -61,15 +62,36 @@ def backprop_input(
   for dimension, tiling in zip(dimensions, (depth, height)):
     rows = tiles.pad(rows, dimension, tiling)
 
-  def compute(index: tf.Tensor) -> tf.Tensor:
+  def place(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     sample, tile = index // (depth.pieces * height.pieces), index % (depth.pieces * height.pieces)
+    return sample, tile // height.pieces, tile % height.pieces
+
+  def compute(index: tf.Tensor) -> tf.Tensor:
+    sample, in_depth, in_height = place(index)
     window = shifts.window(rows, layout.batch_dimension(plan.rows_first), sample, 1)
-    window = tiles.read(window, dimensions[0], depth, tile // height.pieces)
-    window = tiles.read(window, dimensions[1], height, tile % height.pieces)
+    window = tiles.read(window, dimensions[0], depth, in_depth)
+    window = tiles.read(window, dimensions[1], height, in_height)
     return _piece(piece, plan, filter, window)
 
+  def begin(index: tf.Tensor) -> tf.Tensor:
+    sample, in_depth, in_height = place(index)
+    cells = [in_depth * depth.axis.input, in_height * height.axis.input, 0]
+    return sizes.as_tensor(problem.in_format(sample, cells, 0))
+
   count = problem.batch * depth.pieces * height.pieces
-  return _joined(tiles.map_pieces(compute, count, problem.dtype), problem, depth, height)
+  lengths = [depth.pieces * depth.axis.input, height.pieces * height.axis.input]
+  shape = problem.in_format(problem.batch, [*lengths, problem.axes[2].input], problem.in_channels)
+  update_slice = tf_compat.update_slice()
+  if update_slice is not None:
+    result = tf.zeros(sizes.as_tensor(shape), problem.dtype)
+    result = tiles.put_pieces(compute, count, update_slice, begin, result)
+  else:
+    pieces = tiles.map_pieces(compute, count, problem.dtype)
+    result = tf.reshape(_in_order(pieces, problem, depth, height), sizes.as_tensor(shape))
+  for a in (0, 1):  # the last pieces, like the others, may be too long
+    dimension = a + (1 if problem.data_format == NDHWC else 2)
+    result = shifts.window(result, dimension, 0, problem.axes[a].input)
+  return result
 
 
 def accumulation_dtype(dtype: tf.DType) -> tf.DType:
@@ -414,32 +436,18 @@ def _finished(columns: tf.Tensor, problem: Problem, plan: Plan) -> tf.Tensor:
   return layout.to_format(columns, problem.data_format, plan.columns_first)
 
 
-def _joined(
+def _in_order(
   pieces: tf.Tensor, problem: Problem, depth: tiles.Tiling, height: tiles.Tiling
 ) -> tf.Tensor:
   """Puts `[batch * depth pieces * height pieces, 1, piece...]` in the result's order."""
+  if height.pieces == 1 and problem.data_format == NDHWC:
+    return pieces
   counts = [problem.batch, depth.pieces, height.pieces]
-  first = 2 if problem.data_format == NDHWC else 3  # the dimension of a piece's depth
   _, _, *piece = pieces.shape.as_list()
   pieces = tf.reshape(pieces, sizes.as_tensor([*counts, *piece]))
-  depth_in, height_in = first + 1, first + 2
-  order = [0, 1, depth_in, 2, height_in, depth_in + 2]
-  channels = 6 if problem.data_format == NDHWC else 3
-  order = [*order, channels] if problem.data_format == NDHWC else [0, channels, *order[1:]]
-  if height.pieces == 1 and problem.data_format == NDHWC:
-    result = pieces  # in order as it is
-    lengths = [depth.pieces * depth.axis.input, height.axis.input]
-  else:
-    result = tf.transpose(pieces, order)
-    lengths = [depth.pieces * depth.axis.input, height.pieces * height.axis.input]
-  shape = problem.in_format(
-    problem.batch, [*lengths, problem.axes[2].input], problem.in_channels
-  )
-  result = tf.reshape(result, sizes.as_tensor(shape))
-  for a in (0, 1):
-    dimension = a + (1 if problem.data_format == NDHWC else 2)
-    result = shifts.window(result, dimension, 0, problem.axes[a].input)
-  return result
+  if problem.data_format == NDHWC:
+    return tf.transpose(pieces, [0, 1, 3, 2, 4, 5, 6])
+  return tf.transpose(pieces, [0, 3, 1, 4, 2, 5, 6])
 
 
 def _sum(terms: list[tf.Tensor]) -> tf.Tensor:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_conv3d_grad import geometry, sizes
+from tf_conv3d_grad import geometry, sizes, tf_compat
 from tf_conv3d_grad.lowering import shifts
+from tf_conv3d_grad.plan import Plan
 from tf_conv3d_grad.problem import Axis
 from tf_conv3d_grad.sizes import Size
 
@@ -33,6 +34,14 @@ class Tiling(NamedTuple):
   first: Size
   step: int
   window: Size
+
+
+def lengths(plan: Plan, *operands: tf.Tensor) -> tuple[int | None, int | None]:
+  """Returns how much of depth and height to compute at a time, None for all of it."""
+  # TensorFlow gets neither forward mode nor a vectorized loop through XLA's loops over slices.
+  if tf_compat.in_xla_context() and tf_compat.is_transformed(*operands):
+    return None, None
+  return plan.tile
 
 
 def of_result(axis: Axis, tile: int | None) -> Tiling:
@@ -87,6 +96,31 @@ def map_pieces(compute: Callable, count: Size, dtype: tf.DType) -> tf.Tensor:
     fn_output_signature=dtype,
     parallel_iterations=1,
   )
+
+
+def put_pieces(
+  compute: Callable, count: Size, update_slice: Callable, begin: Callable, result: tf.Tensor
+) -> tf.Tensor:
+  """Returns `result` with `compute(i)` from the cell `begin(i)` on, one after another, in place.
+
+  Args:
+    compute: Returns a piece.
+    count: How many there are.
+    update_slice: As `tf_compat.update_slice` returns it.
+    begin: Returns the first cell of a piece, an index of every dimension.
+    result: What to write into.
+  """
+
+  def put(index: tf.Tensor, result: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return index + 1, update_slice(result, compute(index), begin(index))
+
+  _, result = tf.while_loop(
+    lambda index, _: index < sizes.cast(count),
+    tf.autograph.experimental.do_not_convert(put),
+    (tf.constant(0, tf.int64), result),
+    parallel_iterations=1,
+  )
+  return result
 
 
 def sum_pieces(compute: Callable, count: Size, zero: tf.Tensor) -> tf.Tensor:
