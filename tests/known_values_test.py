@@ -182,14 +182,16 @@ class EmptyTest(parameterized.TestCase):
 class EmptyUnknownTest(testing.OpTestCase):
   @parameterized.product(
     case=(
-      "mb0_id0_ic1oc1_k1s1d1_ndhwc",
-      "mb0_id3_ic2oc3_k3s2d1_ndhwc",
-      "mb0_id3_ic2oc3_k2s1d1_ncdhw",
+      "mb0_id0_ic1oc1_k1s1d1_ndhwc_{}",
+      "mb0_id3_ic2oc3_k3s2d1_ndhwc_{}",
+      "mb0_id3_ic2oc3_k2s1d1_ncdhw_{}",
+      "mb3_id4x2x9_ic1oc1_k3s5d1_ncdhw_{}_valid",
+      "mb1_id4x2x9_ic1oc1_k3s2d1_ndhwc_{}_valid",
     ),
     dtype=("f16", "bf16", "f32", "f64"),
   )
-  def test_no_samples_and_nothing_known(self, case, dtype):
-    case = Case.parse(f"{case}_{dtype}")
+  def test_no_samples_or_no_cells_and_nothing_known(self, case, dtype):
+    case = Case.parse(case.format(dtype))
     arguments = case.arguments()
     filter, out_backprop = testing.tensors(case)
 
@@ -207,6 +209,7 @@ class EmptyUnknownTest(testing.OpTestCase):
       arguments["input_sizes"], filter, out_backprop
     )
     self.assertEqual(tuple(result.shape), case.input_sizes)
+    self.assertFalse(np.any(result))
     self.assertEqual(gradient.shape, out_backprop.shape)
 
 

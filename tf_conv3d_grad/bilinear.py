@@ -142,7 +142,8 @@ def _by_plan(
     compute = kernel.eager_backprop_input(problem, plan)
   if plan.lowering == KERNEL and plan.device == "CPU":
     compute = memory.allocatable(compute, shape, plan.kernel_dtype)
-    compute = _where_the_kernel_can(name, problem, plan, compute)
+    eigen = not policy.is_onednn(plan, environment)
+    compute = _where_the_kernel_can(name, problem, plan, eigen, compute)
   if plan.compiled and problem.is_static:
     uncompiled = functools.partial(_uncompiled, name, problem, environment)
     compute = compiled.function((name, problem, plan), compute, uncompiled)
@@ -158,12 +159,13 @@ def _uncompiled(
 
 
 def _where_the_kernel_can(
-  name: str, problem: Problem, plan: Plan, compute: Callable[..., tf.Tensor]
+  name: str, problem: Problem, plan: Plan, eigen: bool, compute: Callable[..., tf.Tensor]
 ) -> Callable[..., tf.Tensor]:
   """Returns `compute`, the CPU's kernel, with what to do instead where only the run will tell.
 
   The kernel refuses groups and tensors of no channels, its convolution gives some empty outputs the
-  shape of the input, and a batch may turn out to have no sample to call it for.
+  shape of the input, Eigen's gradient of an empty output ends the process, and a batch may turn out
+  to have no sample to call it for.
   """
   conditions = []
   if plan.by_sample and not sizes.is_known(problem.batch):
@@ -176,7 +178,7 @@ def _where_the_kernel_can(
   if not sizes.is_known(*problem.taps):
     conditions.append(tf.reduce_all(sizes.as_tensor(problem.taps) > 0))
   lengths = [axis.output for axis in problem.axes]
-  if name == "conv3d" and not sizes.is_known(*lengths):
+  if (name == "conv3d" or eigen) and not sizes.is_known(*lengths):
     conditions.append(tf.reduce_all(sizes.as_tensor(lengths) > 0))
   if not conditions:
     return compute

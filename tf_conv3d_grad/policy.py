@@ -134,7 +134,7 @@ def _kernel_choice(problem: Problem, environment: Environment, function: str) ->
     # and than what the transposed kernel takes for granted.
     if not all(sizes.is_known(axis.taps) and axis.stride <= axis.taps for axis in problem.axes):
       return None
-  if function == "backprop_filter" and not _is_onednn(plan, environment):
+  if function == "backprop_filter" and not is_onednn(plan, environment):
     return None  # Eigen's takes up to a second where a product takes 10 ms
   # A compilation would have to pay with the first call, and the kernel's is good. Except for few
   # channels and filters as long as the stride, which is a product and a transposition: with 16^3
@@ -195,7 +195,7 @@ def _kernel_plan(problem: Problem, environment: Environment) -> Plan:
   if dtype == tf.float16 or (dtype == tf.bfloat16 and not environment.onednn):
     dtype = tf.float32
   plan = Plan(KERNEL, kernel_dtype=dtype, kernel_format=NDHWC)
-  if _is_onednn(plan, environment):
+  if is_onednn(plan, environment):
     # oneDNN's bfloat16 is 5 to 20 times slower channels first, except for pointwise filters; two
     # transposes cost less. In float32 it is about as fast, and they cost more.
     pointwise = sizes.is_known(*problem.taps) and math.prod(problem.taps) == 1
@@ -207,7 +207,8 @@ def _kernel_plan(problem: Problem, environment: Environment) -> Plan:
   return dataclasses.replace(plan, by_sample=several and large)
 
 
-def _is_onednn(plan: Plan, environment: Environment) -> bool:
+def is_onednn(plan: Plan, environment: Environment) -> bool:
+  """Returns whether the kernel of `plan` is oneDNN's; the CPU's other one is Eigen's."""
   return environment.onednn and plan.kernel_dtype in (tf.float32, tf.bfloat16)
 
 
@@ -216,7 +217,7 @@ def _kernel_can(problem: Problem, plan: Plan, environment: Environment) -> bool:
   # Its 32-bit arithmetic overflows on larger ones, and takes the process down.
   if max(*problem.strides, *problem.dilations) > _MAX_KERNEL_STEP:
     return False
-  return _is_onednn(plan, environment) or problem.dilations == (1, 1, 1)
+  return is_onednn(plan, environment) or problem.dilations == (1, 1, 1)
 
 
 def _can_by_group(problem: Problem) -> bool:
