@@ -4,6 +4,9 @@ Half a minute of what `make fuzz` does for half an hour.
 """
 
 import json
+import shlex
+import sys
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
@@ -49,8 +52,31 @@ class MakeTest(parameterized.TestCase):
     self.assertIn("malformed", fuzzing._judged_result(None, arguments, result))
 
   def test_a_finding_is_a_line_that_makes_the_call_again(self):
-    line = str(fuzzing.Finding("abort", json.dumps(WELL), "exit status -6"))
-    self.assertIn(f"python -m tests.fuzzing --call '{json.dumps(WELL)}'", line)
+    call = {**WELL, "changes": {"padding": "'SAME'", "data_format": '"NDHWC"'}}
+    line = str(fuzzing.Finding("abort", json.dumps(call), "exit status -6"))
+    words = shlex.split(line, comments=True)
+    self.assertEqual(words[:4], ["python", "-m", "tests.fuzzing", "--call"])
+    self.assertEqual([json.loads(word) for word in words[4:]], [call])
+
+
+class ChildTest(parameterized.TestCase):
+  """What becomes of a child in trouble: each of these prints a call and does not return from it."""
+
+  @parameterized.named_parameters(
+    ("abort", "os.abort()", "abort", "exit status -6"),
+    ("hang", "time.sleep(60)", "hang", "after 2 s"),
+  )
+  def test_trouble_is_a_finding(self, trouble, kind, reason):
+    script = f"import os, time; print({json.dumps({'call': WELL})!r}, flush=True); {trouble}"
+    with mock.patch.multiple(fuzzing, CHILD=(sys.executable, "-c", script), PATIENCE_SECONDS=2):
+      count, findings = fuzzing.run(1, 1)
+    self.assertEqual(count, 1)
+    self.assertEqual(findings, [fuzzing.Finding(kind, json.dumps(WELL), reason)])
+
+  def test_a_slow_call_is_a_finding(self):
+    with mock.patch.object(fuzzing, "HANG_SECONDS", 0), mock.patch("builtins.print") as printed:
+      fuzzing.child(1, 1)
+    self.assertRegex(printed.call_args.args[0], '"reason": ".* after 0 s"')
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import math
 import queue
+import shlex
 import subprocess
 import sys
 import threading
@@ -30,11 +31,15 @@ from tf_conv3d_grad.conformance.case import DATA_FORMATS, DTYPES, PADDINGS, Case
 
 ARGUMENTS = (*malformed_calls.TENSORS, "strides", "padding", "data_format", "dilations")
 DOCUMENTED = ("InvalidArgumentError", "ResourceExhaustedError", "ValueError", "TypeError")
-# A call that takes longer hangs. TensorFlow's allocator waits so long for memory to be freed that
-# a graph may need three times that to say that there is none.
-HANG_SECONDS = 60
+# A call that takes longer hangs.
+HANG_SECONDS = 10
+# How long to wait for one to return all the same: TensorFlow's allocator waits 10 s for memory to be
+# freed, in a graph up to three times, before it says that there is none. That is not a finding.
+PATIENCE_SECONDS = 60
 # Calls that one child makes before the next takes over, lest its caches of traces grow for ever.
 CALLS_OF_A_CHILD = 400
+# The command that draws calls; their seed and their number come behind.
+CHILD = (sys.executable, "-m", "tests.fuzzing", "--child")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Finding:
   reason: str
 
   def __str__(self) -> str:
-    return f"python -m tests.fuzzing --call '{self.call}'  # {self.kind}: {self.reason}"
+    return f"python -m tests.fuzzing --call {shlex.quote(self.call)}  # {self.kind}: {self.reason}"
 
 
 # ---- Calls. Each is a dict that JSON can hold: a valid case, and in `changes` a Python expression
@@ -300,7 +305,10 @@ def child(seed, examples):
     print(json.dumps({"call": call}), flush=True)
     start = time.monotonic()
     outcome, wrong = make(call)
-    print(json.dumps({"outcome": outcome, "seconds": time.monotonic() - start}), flush=True)
+    seconds = time.monotonic() - start
+    print(json.dumps({"outcome": outcome, "seconds": seconds}), flush=True)
+    if seconds > HANG_SECONDS and outcome != "ResourceExhaustedError":
+      wrong = wrong or f"{outcome} after {seconds:.0f} s"
     if wrong:
       last.update(call=call, reason=wrong)
       raise AssertionError(wrong)
@@ -329,7 +337,7 @@ def run(seed, examples, until=None):
     How many calls were made, and the findings.
   """
   process = subprocess.Popen(
-    [sys.executable, "-m", "tests.fuzzing", "--child", str(seed), str(examples)],
+    [*CHILD, str(seed), str(examples)],
     cwd=testing.ROOT,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
@@ -344,9 +352,9 @@ def run(seed, examples, until=None):
     while until is None or time.monotonic() < until:
       try:
         # Starting takes some seconds, and now and then as many as a hang.
-        line = lines.get(timeout=HANG_SECONDS if pending else 5 * HANG_SECONDS)
+        line = lines.get(timeout=PATIENCE_SECONDS if pending else 5 * PATIENCE_SECONDS)
       except queue.Empty:
-        findings.append(Finding("hang", json.dumps(pending), f"after {HANG_SECONDS} s"))
+        findings.append(Finding("hang", json.dumps(pending), f"after {PATIENCE_SECONDS} s"))
         return count, findings
       if line is None:
         break
