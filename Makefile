@@ -18,6 +18,7 @@ COMPAT_ARGS ?= $(PYTEST_ARGS)
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_MINUTES ?= 30
+# Runs Bazel without a network; where it is missing, Bazel is run as it is.
 BAZEL_OFFLINE ?= ../shared/tools/bazel-offline
 BAZEL_ARGS ?=
 
@@ -69,8 +70,8 @@ dist: $(VENV)/.has-dev $(VENV)/.has-test  ## Build the sdist and the wheel, inst
 	$(python) -m build --outdir dist
 	$(python) tools/check_dist.py dist
 
-bazel: $(VENV)/.has-test  ## Run the tests under Bazel, offline
-	$(BAZEL_OFFLINE) $(python) test //... $(BAZEL_ARGS)
+bazel: $(VENV)/.has-test  ## Run the tests under Bazel, offline if it can be
+	$(if $(wildcard $(BAZEL_OFFLINE)),$(BAZEL_OFFLINE) $(python),bazel) test //... $(BAZEL_ARGS)
 
 bench: $(VENV)/.has-bench  ## Race the op against its peers
 	$(python) -m benchmarks $(BENCH_ARGS)

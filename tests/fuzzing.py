@@ -33,8 +33,8 @@ ARGUMENTS = (*malformed_calls.TENSORS, "strides", "padding", "data_format", "dil
 DOCUMENTED = ("InvalidArgumentError", "ResourceExhaustedError", "ValueError", "TypeError")
 # A call that takes longer hangs.
 HANG_SECONDS = 10
-# How long to wait for one to return all the same: TensorFlow's allocator waits 10 s for memory to be
-# freed, in a graph up to three times, before it says that there is none. That is not a finding.
+# How long to wait for one to return all the same. TensorFlow's allocator waits 10 s for memory to
+# be freed, in a graph up to three times, before it says that there is none: not a finding.
 PATIENCE_SECONDS = 60
 # Calls that one child makes before the next takes over, lest its caches of traces grow for ever.
 CALLS_OF_A_CHILD = 400

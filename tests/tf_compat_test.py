@@ -1,6 +1,7 @@
 import contextlib
 import importlib.util
 import os
+import pathlib
 import subprocess
 import sys
 import warnings
@@ -24,13 +25,18 @@ PRIVATE = {
   "tensorflow.python.eager.forwardprop": "_clear_jvp_functions",
   "tensorflow.compiler.tf2xla.ops.gen_xla_ops": "_update_slice",
 }
-ABSENT = {"_op_modules": [], "_gradients": {}}
+ABSENT = {"_op_modules": [], "_gradients": {}, "_stop_recording": contextlib.nullcontext}
 CASES = tuple(
   map(Case.parse, ("mb1_id4x5x6_ic2oc3_k3s2d1_ndhwc_f32", "mb1_id4x5x6_ic2oc3_k3s1d2_ncdhw_f64"))
 )
 
 
 class MissingNamesTest(testing.OpTestCase):
+  def test_no_other_file_takes_private_names(self):
+    package = pathlib.Path(tf_conv3d_grad.__file__).parent
+    takes = [path.name for path in package.rglob("*.py") if "from tensorflow." in path.read_text()]
+    self.assertEqual(takes, ["tf_compat.py"])
+
   def test_with_this_tensorflow_none_is_missing(self):
     _, warned = load()
     self.assertEmpty(warned)
@@ -42,7 +48,7 @@ class MissingNamesTest(testing.OpTestCase):
     self.assertIn(tf.__version__, str(warned[0].message))
     self.assertEqual(getattr(loaded, attribute) or None, None)
 
-  @parameterized.product(case=CASES, attribute=tuple(PRIVATE.values()))
+  @parameterized.product(case=CASES, attribute=(*PRIVATE.values(), "_stop_recording"))
   def test_the_op_and_its_patch_work_without_it(self, case, attribute):
     arguments = case.arguments(0)
     filter, out_backprop = testing.tensors(case)

@@ -18,6 +18,6 @@ def name() -> str:
   try:
     text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
   except OSError:
-    return platform.processor() or platform.machine()
+    return platform.machine()
   names = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
   return names[0] if names else platform.machine()

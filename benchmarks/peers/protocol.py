@@ -29,6 +29,8 @@ from benchmarks.peers import peak
 # Calls shorter than this are preceded by one that is not timed: the other contestants have just
 # had the caches, and their threads may still be spinning.
 _WARM_UP_BELOW_S = 0.05
+# Messages show files of this checkout, wherever that is.
+_ROOT = f"{pathlib.Path(__file__).resolve().parents[2]}{os.sep}"
 
 
 class Peer(Protocol):
@@ -56,7 +58,8 @@ def serve(peer: Peer) -> None:
       try:
         answer = getattr(session, request.pop("do"))(**request)
       except Exception as error:  # Refusals are results here; the driver decides what they mean.
-        answer = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        text = " ".join(str(error).replace(_ROOT, "").split())
+        answer = {"failed": f"{type(error).__name__}: {text[:300]}"}
       print(json.dumps(answer), file=answers, flush=True)
 
 
