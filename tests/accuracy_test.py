@@ -131,6 +131,26 @@ class SpecialValuesTest(parameterized.TestCase):
       result = call(way, case, arguments)
     np.testing.assert_array_equal(kinds(result), self.exact_kinds(case, arguments))
 
+  @parameterized.product(
+    geometry=(
+      "mb1_id12x1x1_ic1oc1_k5x1x1s6x1x1d1_ndhwc_{dtype}_valid",  # nearly as long as the stride
+      "mb1_id2x1x1_ic1oc1_k2x1x1s1d3x1x1_ndhwc_{dtype}",  # one tap reaches, beside the middle
+      "mb1_id3x1x1_ic1oc1_k1s4x1x1d1_ndhwc_{dtype}",  # a stride beyond the end
+      "mb1_id1x1x1_ic1oc1_k3x1x1s1d1_ndhwc_{dtype}",
+    ),
+    dtype=("f32", "f64"),
+    way=("eager", "never", "always"),
+    place=("filter", "out_backprop"),
+  )
+  def test_where_few_taps_or_cells_are_left(self, geometry, dtype, way, place):
+    case = Case.parse(geometry.format(dtype=dtype))
+    for index in range(case.arguments()[place].size):
+      arguments = case.arguments()
+      arguments[place].reshape(-1)[index] = np.inf
+      with self.subTest(index=index):
+        result = call(way, case, arguments)
+        np.testing.assert_array_equal(kinds(result), self.exact_kinds(case, arguments))
+
   @parameterized.product(geometry=GEOMETRIES, dtype=("f16", "bf16", "f32", "f64"))
   def test_always_compiled_by_itself_too(self, geometry, dtype):
     case = Case.parse(geometry.format(dtype=dtype))

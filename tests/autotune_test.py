@@ -14,8 +14,19 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import autotune, eager_calls, policy, tuning_file, validation
+from tf_conv3d_grad import (
+  autotune,
+  bilinear,
+  compiled,
+  eager_calls,
+  policy,
+  tf_compat,
+  tuning_file,
+  validation,
+)
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.lowering import overlap_add
+from tf_conv3d_grad.plan import OVERLAP_ADD
 
 CASE = Case.parse("mb1_id5x4x6_ic2oc3_k3s2d1_ndhwc_f32")
 OTHER = Case.parse("mb2_id6x4x5_ic3oc2_k2x3x3s1d1_ncdhw_f64")
@@ -31,6 +42,13 @@ WAYS = {
   "graph": tf.function,
   "jit": lambda function: tf.function(function, jit_compile=True),
 }
+
+
+def fails_in_xla(*operands):
+  """The overlap-add of a TensorFlow whose XLA cannot compile it."""
+  if tf_compat.in_xla_context():
+    raise tf.errors.InternalError(None, None, "no XLA here")
+  return overlap_add.backprop_input(*operands)
 
 
 class AutotuneTestCase(testing.OpTestCase):
@@ -133,6 +151,16 @@ class TimingTest(AutotuneTestCase):
     self.assertLen(failed, 1)
     (label,) = json.loads(tuning_file.path().read_text())["winners"].values()
     self.assertNotEqual(label, str(failed[0]))
+
+  def test_candidates_that_xla_cannot_compile_are_left_out(self):
+    lowerings = {"backprop_input": fails_in_xla}
+    self.enter_context(mock.patch.dict(bilinear._LOWERINGS[OVERLAP_ADD], lowerings))
+    self.addCleanup(compiled._cache.clear)
+    warnings.simplefilter("ignore", RuntimeWarning)
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+      thread.submit(self.assert_call_is_right, case=OTHER).result(timeout=120)
+    problem, _, _ = validation.validate(**OTHER.arguments())
+    self.assertFalse(autotune.known(problem, policy.Environment.here()).compiled)
 
   def test_under_a_tape_the_gradient_is_right_and_the_timing_not_recorded(self):
     filter, out_backprop = testing.tensors(CASE)

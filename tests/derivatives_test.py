@@ -151,6 +151,34 @@ def unknown_batch(function, case, values):
   return traced(*map(tf.constant, values))
 
 
+def unknown_depth(function, case, values, jit_compile=None):
+  """Only depths are unknown."""
+  place = 2 if case.data_format == "NCDHW" else 1
+
+  def spec(value):
+    shape = list(value.shape)
+    if value.shape != case.filter_shape:
+      shape[place] = None
+    return tf.TensorSpec(shape, case.dtype)
+
+  sizes = list(case.input_sizes)
+
+  @tf.function(
+    autograph=False,
+    jit_compile=jit_compile,
+    input_signature=[tf.TensorSpec([], tf.int32), *map(spec, values)],
+  )
+  def traced(depth, *tensors):
+    input_sizes = tf.stack([*sizes[:place], depth, *sizes[place + 1 :]])
+    return function(case, *tensors, input_sizes=input_sizes)
+
+  return traced(tf.constant(sizes[place]), *map(tf.constant, values))
+
+
+def compiled_unknown_depth(function, case, values):
+  return unknown_depth(function, case, values, jit_compile=True)
+
+
 def in_mode(mode):
   def way(function, case, values):
     with tf_conv3d_grad.jit_compile(mode):
@@ -164,6 +192,8 @@ WAYS = {
   "graph": graph,
   "compiled": compiled,
   "unknown_batch": unknown_batch,
+  "unknown_depth": unknown_depth,
+  "compiled_unknown_depth": compiled_unknown_depth,
   "sizes_unknown": sizes_unknown,
   "nothing_known": nothing_known,
   "compiled_sizes_unknown": compiled_sizes_unknown,

@@ -18,14 +18,26 @@ ROUNDING = 1e-5
 COMPILED = {"compiled": ["--jit-compile"], "not_compiled": []}
 
 
+# Runs a script with its arguments, and prints what arrived at this package.
+ARRIVING = """
+import runpy, sys
+from tests.arrivals import arrivals
+del sys.argv[0]
+with arrivals() as arrived:
+  runpy.run_path(sys.argv[0], run_name="__main__")
+print("arrived:", ", ".join(sorted(set(arrived))))
+"""
+
+
 class DistributeTest(parameterized.TestCase):
   """Training with the op, spread by `tf.distribute`, against TensorFlow's own op in one process."""
 
   @parameterized.parameters(*COMPILED)
   def test_two_devices_of_one_process_train_to_the_losses_of_one(self, compiled):
-    command = [EXAMPLES / "distributed_training.py", "--strategy", "mirrored"]
+    command = ["-c", ARRIVING, EXAMPLES / "distributed_training.py", "--strategy", "mirrored"]
     result = testing.run_child([*command, *COMPILED[compiled], *OPTIONS])
     self.assertEqual(result.returncode, 0, result.stderr)
+    self.assertIn("arrived: gradient of Conv3D, op\n", result.stdout)
     losses = re.findall(r"^step \d+/\d+ loss (\S+)$", result.stdout, re.MULTILINE)
     np.testing.assert_allclose(np.asarray(losses, float), losses_of_one_process(), rtol=ROUNDING)
 
@@ -36,6 +48,7 @@ class DistributeTest(parameterized.TestCase):
     )
     self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
     rows = re.findall(r"^ +\d+ +(\S+) +(\S+) +(\S+) +\S+ *$", result.stdout, re.MULTILINE)
+    self.assertLen(rows, STEPS)
     for losses in np.asarray(rows, float).T:
       np.testing.assert_allclose(losses, losses_of_one_process(), rtol=ROUNDING)
 

@@ -72,8 +72,10 @@ class NumbersTest(testing.OpTestCase):
     arguments["out_backprop"] = np.ones(case.out_backprop_shape, numpy_dtype)
     result = np.asarray(call(way, case, arguments)).astype(np.float64)
     exact = 3 * float(info.tiny) / 4
+    # Half is added up in float32, where its denormals are none.
+    allowed = (exact,) if dtype == "f16" else (0.0, exact)
     for value in np.unique(result):
-      self.assertIn(value, (0.0, exact))
+      self.assertIn(value, allowed)
 
 
 class SizesTest(testing.OpTestCase):

@@ -11,7 +11,9 @@ from tests import testing
 
 # Makes one call that takes long until it is interrupted, then the same again and others.
 SCRIPT = """
-import sys
+import signal, sys
+# A shell's jobs in the background are begun to ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import tensorflow as tf
 import tf_conv3d_grad
 from tests import testing

@@ -24,15 +24,19 @@ class LayersTest(parameterized.TestCase):
       layer(tf.ones([1, 4, 4, 4, 2]))
     self.assertEqual(arrived, ["op"])
 
-  @parameterized.named_parameters(
-    ("conv3d_transpose", keras.layers.Conv3DTranspose, "op", True),
-    ("conv3d", keras.layers.Conv3D, "gradient of Conv3D", False),
-    ("conv_lstm3d", keras.layers.ConvLSTM3D, "gradient of Conv3D", False),
+  @parameterized.product(
+    arrival=(
+      (keras.layers.Conv3DTranspose, "op", True),
+      (keras.layers.Conv3D, "gradient of Conv3D", False),
+      (keras.layers.ConvLSTM3D, "gradient of Conv3D", False),
+    ),
+    options=(dict(jit_compile=True), dict(jit_compile=False), dict(run_eagerly=True)),
   )
-  def test_when_trained_and_predicting(self, layer, name, forward):
+  def test_when_trained_and_predicting(self, arrival, options):
+    layer, name, forward = arrival
     shape = [BATCH, 2, 5, 5, 5, 2] if layer is keras.layers.ConvLSTM3D else [BATCH, 5, 5, 5, 2]
     model = keras.Sequential([keras.layers.Input(shape[1:]), layer(2, 3, padding="same")])
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", **options)
     target = np.zeros([BATCH, 5, 5, 5, 2])
     with arrivals() as arrived, tf_conv3d_grad.patch_tensorflow():
       model.fit(np.ones(shape), target, verbose=0)
@@ -83,8 +87,9 @@ class RefusedModelsTest(parameterized.TestCase):
     expected = upsampling(dtype, data_format)
     expected_losses = train(expected, jit_compile=True)
     model = upsampling(dtype, data_format)
-    with tf_conv3d_grad.patch_tensorflow():
+    with arrivals() as arrived, tf_conv3d_grad.patch_tensorflow():
       losses = train(model, jit_compile=False)
+      self.assertIn("op", arrived)
       prediction = model.predict(inputs_for(model), verbose=0)
     tolerance = {"float16": 2e-2, "float32": 1e-5, "float64": 1e-5}[dtype]
     np.testing.assert_allclose(losses, expected_losses, rtol=tolerance)

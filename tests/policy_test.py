@@ -56,7 +56,19 @@ class ChoiceTest(parameterized.TestCase):
     text = f"mb1_id{cells}_ic64oc64_{window}_{format}_{dtype}"
     (choice,) = policy.choices(problem_of_shapes(text), environment(in_xla=True))
     self.assertNotEqual(choice.plan.tile, (None, None))
-    self.assertLessEqual(choice.cost.column_bytes, 44 << 20)
+    self.assertLessEqual(choice.cost.column_bytes, 64 << 20)
+
+  @parameterized.parameters("conv3d", "backprop_input", "backprop_filter")
+  def test_a_large_batch_is_computed_some_samples_at_a_time(self, function):
+    problem = problem_of_shapes("mb4096_id4_ic32oc32_k3s1d1_ndhwc_f32")
+    plan = policy.choose(problem, environment(in_xla=True), function)
+    self.assertEqual(problem.batch % plan.samples, 0)
+    self.assertBetween(plan.samples, 16, 1024)
+
+  def test_a_cut_along_height_counts_one_sample(self):
+    problem = problem_of_shapes("mb64_id1x64x64_ic32oc32_k1x3x3s1d1_ndhwc_f32")
+    plan = policy.choose(problem, environment(in_xla=True))
+    self.assertEqual(plan.tile[1], None)
 
   def test_without_onednn_the_kernel_takes_no_dilations_and_only_channels_last(self):
     here = environment(onednn=False)
@@ -111,6 +123,24 @@ class ExplainTest(parameterized.TestCase):
       [2, 8, 8, 8, 4],
       tf.TensorSpec([3, 3, 3, 4, 8], tf.float32),
       tf.TensorSpec([None, 8, 8, 8, 8], tf.float32),
+      [1] * 5,
+      "SAME",
+    )
+    self.assertEqual(explanation.problem.batch, 2)
+
+  @parameterized.parameters((0, 8, 0), (4, 0, 4))
+  def test_no_channels(self, inner, outer, channels):
+    filter = tf.TensorSpec([3, 3, 3, inner, outer], tf.float32)
+    out_backprop = tf.TensorSpec([1, 4, 4, 4, outer], tf.float32)
+    explanation = explain([1, 4, 4, 4, channels], filter, out_backprop, [1] * 5, "SAME")
+    self.assertEqual(explanation.flops, 0)
+    self.assertIn("inside jit_compile=True", str(explanation))
+
+  def test_input_sizes_may_hold_tensors(self):
+    explanation = explain(
+      [tf.constant(2), 8, 8, tf.constant(8), 4],
+      tf.ones([3, 3, 3, 4, 8]),
+      tf.ones([2, 8, 8, 8, 8]),
       [1] * 5,
       "SAME",
     )

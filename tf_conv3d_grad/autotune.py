@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tf_conv3d_grad import policy, tf_compat, tuning_file
+from tf_conv3d_grad import compiled, policy, tf_compat, tuning_file
 from tf_conv3d_grad.plan import Plan
 from tf_conv3d_grad.problem import Problem
 
@@ -142,6 +142,8 @@ def _fastest(
         call(*operands)  # with what compilation it takes
       except tf.errors.OpError:
         continue  # of memory, or what else may befall a candidate; others will do
+      if isinstance(call, compiled.Compiled) and call.has_failed:
+        continue  # what ran in its place is not the candidate
       calls[plan] = call
     if not calls:
       return None

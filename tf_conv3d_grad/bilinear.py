@@ -109,15 +109,20 @@ def _differentiable(
 
 
 def prepared(
-  name: str, problem: Problem, environment: policy.Environment
+  name: str, problem: Problem, environment: policy.Environment, transformed: bool = False
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-  """Returns the function called `name`, without derivatives, for one problem and environment."""
+  """Returns the function called `name`, without derivatives, for one problem and environment.
+
+  `transformed` says that a vectorized loop or forward mode may go through it.
+  """
   shape = _SHAPES[name](problem)
   if tf.executing_eagerly() and environment.device == "CPU":
     memory.require(_RESULTS[name], shape, problem.dtype)
   if any(sizes.is_known(size) and size == 0 for size in _sizes(problem)):
     return lambda *_: memory.zeros(shape, problem.dtype)
   plan = _plan(name, problem, environment)
+  if transformed and (plan.compiled or environment.in_xla):
+    plan = plan.in_one_piece()  # TensorFlow gets neither through XLA's loops over slices
   compute = _by_plan(name, problem, environment, plan)
   return nonfinite.exact(problem, plan, compute) if name == "backprop_input" else compute
 
@@ -155,7 +160,12 @@ def _by_plan(
 def _uncompiled(
   name: str, problem: Problem, environment: policy.Environment, *operands: tf.Tensor
 ) -> tf.Tensor:
-  return prepared(name, problem, dataclasses.replace(environment, mode=False))(*operands)
+  environment = dataclasses.replace(environment, mode=False)
+  plan = policy.choose(problem, environment, name)  # not timed: this may be a timing
+  compute = _by_plan(name, problem, environment, plan)
+  if name == "backprop_input":
+    compute = nonfinite.exact(problem, plan, compute)
+  return compute(*operands)
 
 
 def _where_the_kernel_can(
@@ -189,7 +199,8 @@ def _where_the_kernel_can(
 
 def _computed(name: str, problem: Problem, operands: tuple) -> tf.Tensor:
   environment = policy.Environment.here(*operands)
-  result = prepared(name, problem, environment)(*operands)
+  transformed = tf_compat.is_transformed(*operands)
+  result = prepared(name, problem, environment, transformed)(*operands)
   shape = _SHAPES[name](problem)
   result.set_shape([size if sizes.is_known(size) else None for size in shape])
   return result

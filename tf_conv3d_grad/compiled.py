@@ -70,10 +70,10 @@ def function(
     uncompiled: Computes the same; what runs instead, with one warning, if XLA cannot compile
       `compute`.
   """
-  return _cache.get(key, lambda: _Compiled(key, compute, uncompiled))
+  return _cache.get(key, lambda: Compiled(key, compute, uncompiled))
 
 
-class _Compiled:
+class Compiled:
   """A function that XLA compiles, or if it cannot, what runs in its place from then on.
 
   In a graph that is decided while tracing, by what came of eager calls before; XLA compiles it once
@@ -89,7 +89,7 @@ class _Compiled:
     self._key = key
     self._compiled = tf.function(compute, jit_compile=True, autograph=False)
     self._uncompiled = uncompiled
-    self._has_failed = False
+    self.has_failed = False
     self._lock = threading.Lock()
 
   @property
@@ -98,7 +98,8 @@ class _Compiled:
     return self._compiled.experimental_get_tracing_count()
 
   def __call__(self, *operands: tf.Tensor) -> tf.Tensor:
-    if self._has_failed:
+    """Returns the function of `operands`."""
+    if self.has_failed:
       return self._uncompiled(*operands)
     try:
       return self._compiled(*operands)
@@ -113,9 +114,9 @@ class _Compiled:
 
   def _warn(self, error: Exception) -> None:
     with self._lock:
-      if self._has_failed:
+      if self.has_failed:
         return
-      self._has_failed = True
+      self.has_failed = True
     warnings.warn(
       f"tf_conv3d_grad: XLA cannot compile this call, which runs uncompiled from now on: "
       f"{self._key}: {type(error).__name__}: {_one_line(error)}",

@@ -94,22 +94,23 @@ def of_overlap_add(
   gathered: tuple[bool, bool, bool],
   rows_first: bool,
   columns_first: bool,
-  depth_tile: int | None,
+  tile: tuple[int | None, int | None] = (None, None),
+  samples: int | None = None,
 ) -> Cost:
-  """Returns the cost of overlap-add with these parameters, compiled by XLA."""
+  """Returns the cost of overlap-add with these parameters, those of `Plan`, compiled by XLA."""
   dtype = tf.float64 if problem.dtype == tf.float64 else tf.float32
   axes = [axis.simplified()[0] for axis in problem.axes]
-  pieces = 1
-  if depth_tile is not None and depth_tile < axes[0].input:
-    pieces = problem.batch * -(-axes[0].input // depth_tile)
-    axes[0] = dataclasses.replace(
-      axes[0], input=depth_tile, output=-(-depth_tile // axes[0].stride)
-    )
-    batch = 1
-  else:
-    batch = problem.batch
-  inner, groups = problem.filter_in_channels, problem.groups
-  out = problem.out_channels // groups
+  pieces, batch = 1, problem.batch
+  for a, length in enumerate(tile):
+    axis = axes[a]
+    if length is not None and length < axis.input:
+      pieces, samples = pieces * -(-axis.input // length), 1
+      axes[a] = dataclasses.replace(axis, input=length, output=-(-length // axis.stride))
+  if samples is not None:
+    pieces, batch = pieces * -(-batch // samples), samples
+  # Without channels there is nothing to compute, but nothing to fail for either.
+  inner, groups = max(1, problem.filter_in_channels), problem.groups
+  out = max(1, problem.out_channels // groups)
 
   cells, scattered_taps, phases, gathered_taps, stacked = batch, 1, 1, 1, 0
   for axis, is_gathered in zip(axes, gathered):
@@ -171,7 +172,7 @@ def overlap_add_choices(problem: Problem) -> list[tuple[bool, bool, bool]]:
 
 
 def _efficiency(length: float, half: float = _HALF_RATE_LENGTH) -> float:
-  return length / (length + half)
+  return max(length, 1) / (max(length, 1) + half)  # nothing takes no time, at any rate
 
 
 def _span(axis: Axis) -> int:

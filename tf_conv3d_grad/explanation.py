@@ -94,7 +94,7 @@ def explain(
   del name
   with tf.Graph().as_default():
     problem, _, _ = validation.validate(
-      input_sizes if not tf.is_tensor(input_sizes) else _known_or_unknown(input_sizes),
+      _known_or_unknown(input_sizes),
       _placeholder(filter),
       _placeholder(out_backprop),
       strides,
@@ -131,8 +131,12 @@ def _placeholder(value: Any) -> tf.Tensor:
   return tf.compat.v1.placeholder(value.dtype, value.shape)
 
 
-def _known_or_unknown(input_sizes: tf.Tensor) -> Any:
-  """Returns the values of a tensor if it has them, else a tensor without."""
+def _known_or_unknown(input_sizes: Any) -> Any:
+  """Returns the values of the tensors in `input_sizes` if they have them, else tensors without."""
+  if isinstance(input_sizes, (list, tuple)):
+    return [_known_or_unknown(size) for size in input_sizes]
+  if not tf.is_tensor(input_sizes):
+    return input_sizes
   value = tf.get_static_value(input_sizes)
   return _placeholder(input_sizes) if value is None else value
 

@@ -53,10 +53,18 @@ def _multiplies_padding(problem: Problem, plan: Plan) -> bool:
     return False
   if not problem.is_static:
     return not all(sizes.is_known(taps) and taps == 1 for taps in problem.taps)
-  axes = [axis.simplified()[0] for axis in problem.axes]
   if plan.lowering == OVERLAP_ADD:
-    return not all(axis.is_shuffled or axis.taps == 1 for axis in axes)
-  return any(axis.taps > 1 for axis in axes)
+    return not all(_multiplies_cells_only(axis.simplified()[0]) for axis in problem.axes)
+  return math.prod(problem.taps) > 1
+
+
+def _multiplies_cells_only(axis: Axis) -> bool:
+  """Returns whether overlap-add multiplies no padding along an axis."""
+  if axis.is_shuffled or axis.taps > 1:
+    return axis.is_shuffled
+  (phase,) = geometry.phases(axis.taps, axis.stride, axis.dilation, axis.lead)
+  (shift,) = phase.shifts
+  return shift <= 0 and -(-axis.input // axis.stride) - shift <= axis.output
 
 
 def _raw_multiplies_padding(problem: Problem) -> bool:

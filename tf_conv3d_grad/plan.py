@@ -31,6 +31,8 @@ class Plan:
       channels first.
     columns_first: For overlap-add, the same of its columns, which become the result.
     tile: For overlap-add, how many depth and height cells are computed at a time; None for all.
+    samples: For overlap-add, how many samples are computed at a time, a divisor of the batch; None
+      for all. Where depth or height is cut it is one.
   """
 
   lowering: str
@@ -44,6 +46,11 @@ class Plan:
   rows_first: bool = False
   columns_first: bool = False
   tile: tuple[int | None, int | None] = (None, None)
+  samples: int | None = None
+
+  def in_one_piece(self) -> Plan:
+    """Returns the same plan, computing everything at a time."""
+    return dataclasses.replace(self, tile=(None, None), samples=None)
 
   @property
   def parameters(self) -> str:
@@ -53,6 +60,8 @@ class Plan:
       parts = [f"gather {gathered}" if gathered else "scatter all"]
       if self.tile != (None, None):
         parts.append("tiles of " + "x".join("all" if t is None else str(t) for t in self.tile))
+      if self.samples is not None:
+        parts.append(f"samples by {self.samples}")
       first = [
         name
         for name, is_first in (("rows", self.rows_first), ("columns", self.columns_first))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_conv3d_grad import costs, mode, sizes, tf_compat
+from tf_conv3d_grad import costs, geometry, mode, sizes, tf_compat
 from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP, Plan
 from tf_conv3d_grad.problem import NCDHW, NDHWC, Problem
 
@@ -267,15 +267,25 @@ def _gather_depth(problem: Problem) -> tuple[bool, bool, bool]:
 
 
 def _im2col_plan(problem: Problem) -> Plan:
-  """Returns a plan that holds the neighbourhoods of as many depth planes as are allowed."""
+  """Returns a plan that holds the neighbourhoods of as many samples or planes as are allowed."""
   depth, height, width = problem.axes
   if not sizes.is_known(height.output, width.output):
     return Plan(OVERLAP_ADD)
   plane = height.output * width.output * math.prod(problem.taps) * problem.in_channels * 4
-  planes = max(1, _MAX_COLUMN_BYTES // 2 // max(1, plane))
-  samples = problem.batch if sizes.is_known(problem.batch) else 1
-  fits = sizes.is_known(depth.output) and depth.output * samples <= planes
-  return Plan(OVERLAP_ADD, tile=(None if fits else planes, None))
+  planes = max(1, _MAX_COLUMN_BYTES // max(1, plane))
+  if not (sizes.is_known(depth.output) and depth.output <= planes):
+    return Plan(OVERLAP_ADD, tile=(planes, None))
+  if not sizes.is_known(problem.batch):
+    return Plan(OVERLAP_ADD)
+  return Plan(OVERLAP_ADD, samples=_samples(problem.batch, plane * depth.output, _MAX_COLUMN_BYTES))
+
+
+def _samples(batch: int, held: int, budget: int) -> int | None:
+  """Returns how many samples, that hold so much each, fit a budget; None if all of them do."""
+  most = max(1, budget // max(1, held))
+  if batch <= most:
+    return None
+  return next(samples for samples in range(most, 0, -1) if batch % samples == 0)
 
 
 def _overlap_add_choices(problem: Problem) -> list[Choice]:
@@ -288,17 +298,17 @@ def _overlap_add_choices(problem: Problem) -> list[Choice]:
   ):
     tiled = []
     for budget in (_MAX_COLUMN_BYTES, *_CACHE_COLUMN_BYTES):
-      tile = _tile(problem, gathered, columns_first, budget)
-      cost = costs.of_overlap_add(problem, gathered, rows_first, columns_first, tile[0])
-      if tile[1] is not None:
-        held = cost.column_bytes * tile[1] // problem.axes[1].input
-        cost = costs.Cost(cost.seconds, held)
+      tile, samples = _tile(problem, gathered, columns_first, budget)
+      cost = costs.of_overlap_add(
+        problem, gathered, rows_first, columns_first, tile, samples
+      )
       plan = Plan(
         OVERLAP_ADD,
         gathered=gathered,
         rows_first=rows_first or (gathered == (True, True, True) and problem.out_channels <= 4),
         columns_first=columns_first,
         tile=tile,
+        samples=samples,
       )
       tiled.append(Choice(plan, cost))
     found.append(min(tiled, key=_seconds))
@@ -320,13 +330,21 @@ def _layouts(problem: Problem) -> list[tuple[bool, bool]]:
 
 def _tile(
   problem: Problem, gathered: tuple[bool, bool, bool], columns_first: bool, budget: int
-) -> tuple[int | None, int | None]:
-  """Returns how much of depth and height to compute at a time to hold at most `budget` bytes."""
+) -> tuple[tuple[int | None, int | None], int | None]:
+  """Returns how much of depth and height, or how many samples, to compute at a time.
+
+  That holds at most `budget` bytes, or what as many rows as the filter is long need.
+  """
   depth, height, _ = problem.axes
-  held = costs.of_overlap_add(problem, gathered, False, columns_first, None).column_bytes
-  if held <= budget:
-    return None, None
-  plane = costs.of_overlap_add(problem, gathered, False, columns_first, depth.stride).column_bytes
+
+  def held(tile: tuple[int | None, int | None]) -> int:
+    one = problem.replace(batch=1)
+    return costs.of_overlap_add(one, gathered, False, columns_first, tile).column_bytes
+
+  sample = held((None, None))
+  if sample <= budget:
+    return (None, None), _samples(problem.batch, sample, budget)
+  plane = held((depth.stride, None))
   planes = max(1, budget // max(1, plane))
   pieces = -(-depth.input // (planes * depth.stride))
   planes = -(-depth.input // (pieces * depth.stride))
@@ -335,9 +353,15 @@ def _tile(
   planes = next(even, planes)
   rows = None
   if plane > max(budget, _MAX_COLUMN_BYTES):
-    pieces = -(-plane // budget)
-    rows = -(-height.input // (pieces * height.stride)) * height.stride
-  return planes * depth.stride, rows
+    # Pieces shorter than the filter's reach would multiply more for their neighbours than for them.
+    least = max(height.stride, geometry.extent(height.taps, height.dilation))
+    most = max(1, height.input // least)
+    cuts = [
+      -(-height.input // (pieces * height.stride)) * height.stride
+      for pieces in range(min(-(-plane // budget), most), most + 1)
+    ]
+    rows = next((rows for rows in cuts if held((depth.stride, rows)) <= budget), cuts[-1])
+  return (planes * depth.stride, rows), None
 
 
 def _depthwise_choice(problem: Problem) -> Choice:

@@ -80,7 +80,7 @@ class Axis:
     first, taps = live[0], len(live)
     dilation = self.dilation if taps > 1 else 1
     stride = self.stride
-    if self.output == 1:  # nothing strides, so each tap can be a phase of its own
+    if self.output == 1 and taps > 1:  # nothing strides, so each tap can be a phase of its own
       stride = taps if dilation == 1 else 1
     lead = self.lead - first * self.dilation
     whole = taps

@@ -299,7 +299,8 @@ def device_type(*tensors: Any) -> str:
   """
   if not has_gpu():
     return "CPU"
-  scope = tf.constant(0).device if tf.executing_eagerly() else _scope_device()
+  # A float: integers stay on the host whatever the scope.
+  scope = tf.constant(0.0).device if tf.executing_eagerly() else _scope_device()
   for device in (scope, *(getattr(tensor, "device", "") for tensor in tensors)):
     for kind in ("GPU", "CPU"):
       if device and f"{kind}:" in device.upper():

@@ -61,6 +61,8 @@ def validate(
     input_shape, filter, out_backprop, strides, dilations, padding, data_format, rules
   )
   filter, out_backprop = rules.guard(filter, out_backprop)  # noqa: A001
+  filter = _with_known(filter, problem.filter_shape)  # noqa: A001
+  out_backprop = _with_known(out_backprop, problem.out_backprop_shape)
   return _guarded(problem, rules), filter, out_backprop
 
 
@@ -85,7 +87,7 @@ def _window(name: str, values: Any, data_format: str) -> tuple[int, int, int]:
     raise TypeError(f"{name} must be a list of 5 integers, got {values!r}")
   if len(values) != 5:
     checks.fail(f"{name} must be a list of 5 integers, got {len(values)}: {list(values)}")
-  if not all(math.isfinite(value) and int(value) == value for value in values):
+  if not all(isinstance(n, int) or (math.isfinite(n) and int(n) == n) for n in values):
     checks.fail(f"{name} must be integers, got {list(values)}")
   batch, *spatial, channels = (
     map(int, values) if data_format == NDHWC else (int(values[i]) for i in (0, 2, 3, 4, 1))
@@ -157,6 +159,16 @@ def _with_shape(tensor: tf.Tensor, shape: list, rules: checks.Checks) -> tf.Tens
   return tensor
 
 
+def _with_known(tensor: tf.Tensor, shape: list[Size]) -> tf.Tensor:
+  """Returns `tensor` with the static shape that the other arguments have settled."""
+  static = [size if sizes.is_known(size) else None for size in shape]
+  if tensor.shape.as_list() == static:
+    return tensor
+  tensor = tf.identity(tensor)
+  tensor.set_shape(static)
+  return tensor
+
+
 def _input_shape(input_sizes: Any, rules: checks.Checks) -> list[Size]:
   """Returns the five numbers of `input_sizes`."""
   needed = "input_sizes must be a vector of 5 integers"
@@ -218,7 +230,7 @@ def _static_vector(input_sizes: Any) -> list[int] | None:
         whole = array.astype(np.int64)
       if np.array_equal(whole, array):
         array = whole
-    if array.dtype.kind not in "biu":
+    if array.dtype.kind not in "iu":
       checks.fail_dtype(
         f"input_sizes must have one of the dtypes int32, int64, got {_brief(input_sizes)}"
       )

@@ -31,21 +31,25 @@ def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) ->
   weights = tf.reshape(
     tf.transpose(weights, [2, 0, 1, 3]), [groups, inner, problem.out_channels // groups]
   )
-  depth, piece = _output_tiles(problem, plan, filter, input)
+  depth, piece, whole = _output_tiles(problem, plan)
   padded = tiles.pad(input, 1, depth)
 
   def compute(index: tf.Tensor) -> tf.Tensor:
-    window = padded if depth.pieces == 1 else shifts.window(padded, 0, index // depth.pieces, 1)
+    window = padded
+    if not whole:
+      window = shifts.window(padded, 0, index // depth.pieces * piece.batch, piece.batch)
     columns = _columns(piece, tiles.read(window, 1, depth, index % depth.pieces))
     product = tf.transpose(tf.matmul(columns, weights), [1, 0, 2])  # [M, g, out]
     shape = [piece.batch, *(axis.output for axis in piece.axes), problem.out_channels]
     return tf.cast(tf.reshape(product, sizes.as_tensor(shape)), problem.dtype)
 
-  if depth.pieces == 1:
+  if whole:
     result = compute(0)
   else:
-    result = tiles.map_pieces(compute, problem.batch * depth.pieces, problem.dtype)
-    shape = [problem.batch, -1, *(a.output for a in problem.axes[1:]), problem.out_channels]
+    count = problem.batch // piece.batch * depth.pieces
+    result = tiles.map_pieces(compute, count, problem.dtype)
+    planes = depth.pieces * depth.axis.output
+    shape = [problem.batch, planes, *(a.output for a in problem.axes[1:]), problem.out_channels]
     result = tf.reshape(result, sizes.as_tensor(shape))
     result = shifts.window(result, 1, 0, problem.axes[0].output)
   return from_channels_last(result, problem.data_format)
@@ -63,16 +67,17 @@ def backprop_filter(
   input, out_backprop = (  # noqa: A001
     tf.cast(channels_last(tensor, problem.data_format), dtype) for tensor in (input, out_backprop)
   )
-  depth, piece = _output_tiles(problem, plan, input, out_backprop)
+  depth, piece, whole = _output_tiles(problem, plan)
   padded = tiles.pad(input, 1, depth)
   missing = depth.pieces * depth.axis.output - problem.axes[0].output
-  out_backprop = shifts.pad(out_backprop, 1, 0, 0 if depth.pieces == 1 else missing)
+  out_backprop = shifts.pad(out_backprop, 1, 0, 0 if depth.is_whole else missing)
 
   def compute(index: tf.Tensor) -> tf.Tensor:
     window, gradient = padded, out_backprop
-    if not (sizes.is_known(depth.pieces) and depth.pieces == 1):
-      window = shifts.window(padded, 0, index // depth.pieces, 1)
-      gradient = shifts.window(out_backprop, 0, index // depth.pieces, 1)
+    if not whole:
+      sample = index // depth.pieces * piece.batch
+      window = shifts.window(padded, 0, sample, piece.batch)
+      gradient = shifts.window(out_backprop, 0, sample, piece.batch)
       first = sizes.cast(index % depth.pieces) * depth.axis.output
       gradient = shifts.window(gradient, 1, first, depth.axis.output)
     columns = _columns(piece, tiles.read(window, 1, depth, index % depth.pieces))
@@ -80,20 +85,21 @@ def backprop_filter(
     return tf.matmul(columns, gradient, transpose_a=True)
 
   shape = [groups, math.prod(problem.taps) * problem.filter_in_channels, out]
-  count = 1 if depth.pieces == 1 else problem.batch * depth.pieces
+  count = 1 if whole else problem.batch // piece.batch * depth.pieces
   total = tiles.sum_pieces(compute, count, tf.zeros(shape, dtype))
   total = tf.reshape(total, [groups, *problem.taps, problem.filter_in_channels, out])
   total = tf.transpose(total, [1, 2, 3, 4, 0, 5])
   return tf.cast(tf.reshape(total, problem.filter_shape), problem.dtype)
 
 
-def _output_tiles(
-  problem: Problem, plan: Plan, *operands: tf.Tensor
-) -> tuple[tiles.Tiling, Problem]:
-  """Returns the tiling of the convolution's output, and the problem on one tile."""
-  depth = tiles.of_output(problem.axes[0], tiles.lengths(plan, *operands)[0])
+def _output_tiles(problem: Problem, plan: Plan) -> tuple[tiles.Tiling, Problem, bool]:
+  """Returns the tiling of the convolution's output, the problem on a piece, and if that is all."""
+  depth = tiles.of_output(problem.axes[0], plan.tile[0])
   piece = problem.replace(axes=(depth.axis, *problem.axes[1:]))
-  return depth, piece if depth.pieces == 1 else piece.replace(batch=1)
+  if depth.is_whole and plan.samples is None:
+    return depth, piece, True
+  samples = plan.samples if depth.is_whole and plan.samples is not None else 1
+  return depth, piece.replace(batch=samples), False
 
 
 def _columns(problem: Problem, input: tf.Tensor) -> tf.Tensor:  # noqa: A002

@@ -35,8 +35,8 @@ _MAX_TERMS = 32
 # Where nothing overlaps, XLA's product over so few channels takes five times as long as a loop over
 # the cells: 32^3 cells, 3 channels to 64, 7.0 and 1.4 ms.
 _MAX_INNER = 4
-# A depthwise problem's products of more taps than this are added up in a loop over depth: 5^3 taps
-# on 16^3 cells of 96 channels take 59 ms at once and 10 ms in a loop, to compile 1.4 s and 0.7 s.
+# A depthwise problem's products of more taps than this are added up in a loop over one axis: 5^3
+# taps on 16^3 cells of 96 channels take 59 ms at once and 10 in a loop, to compile 1.4 s and 0.7.
 _MAX_PRODUCTS = 64
 
 
@@ -51,24 +51,26 @@ def backprop_input(
   filter = tf.cast(filter, dtype)  # noqa: A001
   rows = layout.to_layout(tf.cast(out_backprop, dtype), problem.data_format, plan.rows_first)
 
-  tile = tiles.lengths(plan, filter, out_backprop)
-  depth, height = (tiles.of_result(axis, length) for axis, length in zip(problem.axes, tile))
+  depth, height = (tiles.of_result(axis, tile) for axis, tile in zip(problem.axes, plan.tile))
   piece = problem.replace(axes=(depth.axis, height.axis, problem.axes[2]))
-  if depth.pieces == height.pieces == 1:
+  whole = depth.is_whole and height.is_whole
+  if whole and plan.samples is None:
     return _piece(piece, plan, filter, rows)
 
-  piece = piece.replace(batch=1)
+  samples = plan.samples if whole and plan.samples is not None else 1
+  piece = piece.replace(batch=samples)
   dimensions = [layout.spatial_dimension(a, plan.rows_first) for a in (0, 1)]
   for dimension, tiling in zip(dimensions, (depth, height)):
     rows = tiles.pad(rows, dimension, tiling)
+  of_samples = depth.pieces * height.pieces  # pieces
 
   def place(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    sample, tile = index // (depth.pieces * height.pieces), index % (depth.pieces * height.pieces)
-    return sample, tile // height.pieces, tile % height.pieces
+    tile = index % of_samples
+    return index // of_samples * samples, tile // height.pieces, tile % height.pieces
 
   def compute(index: tf.Tensor) -> tf.Tensor:
     sample, in_depth, in_height = place(index)
-    window = shifts.window(rows, layout.batch_dimension(plan.rows_first), sample, 1)
+    window = shifts.window(rows, layout.batch_dimension(plan.rows_first), sample, samples)
     window = tiles.read(window, dimensions[0], depth, in_depth)
     window = tiles.read(window, dimensions[1], height, in_height)
     return _piece(piece, plan, filter, window)
@@ -78,7 +80,7 @@ def backprop_input(
     cells = [in_depth * depth.axis.input, in_height * height.axis.input, 0]
     return sizes.as_tensor(problem.in_format(sample, cells, 0))
 
-  count = problem.batch * depth.pieces * height.pieces
+  count = problem.batch // samples * of_samples
   lengths = [depth.pieces * depth.axis.input, height.pieces * height.axis.input]
   shape = problem.in_format(problem.batch, [*lengths, problem.axes[2].input], problem.in_channels)
   update_slice = tf_compat.update_slice()
@@ -87,7 +89,9 @@ def backprop_input(
     result = tiles.put_pieces(compute, count, update_slice, begin, result)
   else:
     pieces = tiles.map_pieces(compute, count, problem.dtype)
-    result = tf.reshape(_in_order(pieces, problem, depth, height), sizes.as_tensor(shape))
+    if not whole:
+      pieces = _in_order(pieces, problem, depth, height)
+    result = tf.reshape(pieces, sizes.as_tensor(shape))
   for a in (0, 1):  # the last pieces, like the others, may be too long
     dimension = a + (1 if problem.data_format == NDHWC else 2)
     result = shifts.window(result, dimension, 0, problem.axes[a].input)
@@ -154,18 +158,17 @@ def _piece(problem: Problem, plan: Plan, filter: tf.Tensor, rows: tf.Tensor) -> 
       columns, plan, lines, scattered
     )
   columns = _interleaved(results, plan, lines, gathered)
-  return _finished(_shuffled(columns, problem, plan, shuffled), problem, plan)
+  taps = [filter.shape[a] for a in shuffled]
+  return _finished(_shuffled(columns, problem, plan, shuffled, taps), problem, plan)
 
 
 def _simplified(
   axes: tuple[Axis, Axis, Axis], filter: tf.Tensor  # noqa: A002
 ) -> tuple[tuple[Axis, ...], tf.Tensor]:
-  """Leaves idle taps and strides out."""
+  """Leaves idle taps and strides out; the filter may have fewer taps than a shuffled axis."""
   simple = [axis.simplified() for axis in axes]
   if any(taps != slice(0, axis.taps) for axis, (_, taps) in zip(axes, simple)):
     filter = filter[tuple(taps for _, taps in simple)]  # noqa: A001
-  for dimension, (axis, taps) in enumerate(simple):
-    filter = shifts.pad(filter, dimension, 0, axis.taps - (taps.stop - taps.start))  # noqa: A001
   return tuple(axis for axis, _ in simple), filter
 
 
@@ -266,8 +269,11 @@ def _elementwise(
   if math.prod(counts) <= _MAX_PRODUCTS:
     total = _sum(_products(plan, _neighbours(rows, plan, moves), weights))
   else:  # One loop over all products would be long to compile, and slow.
-    (axis, line, by), *others = moves
+    longest = max(range(len(moves)), key=counts.__getitem__)
+    axis, line, by = moves[longest]
+    others = [*moves[:longest], *moves[longest + 1 :]]
     step = by[1] - by[0]
+    weights = tf.transpose(weights, [longest, *(d for d in range(len(moves) + 2) if d != longest)])
 
     def add(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
       dimension = layout.spatial_dimension(axis, plan.rows_first)
@@ -380,11 +386,16 @@ def _interleaved(
   return results[()]
 
 
-def _shuffled(columns: tf.Tensor, problem: Problem, plan: Plan, shuffled: list[int]) -> tf.Tensor:
-  """Moves the taps of the shuffled axes, all that are left, in between the cells."""
+def _shuffled(
+  columns: tf.Tensor, problem: Problem, plan: Plan, shuffled: list[int], taps: list[int]
+) -> tf.Tensor:
+  """Moves the taps of the shuffled axes, all that are left, in between the cells.
+
+  There may be fewer than an axis has: those behind are zero.
+  """
   if not shuffled:
     return columns
-  taps, count = [problem.axes[a].taps for a in shuffled], len(shuffled)
+  count = len(shuffled)
   shape = sizes.shape_of(columns)
   if plan.columns_first:  # [groups, taps..., in, batch, cells...]
     shape[1:2] = [*taps, problem.filter_in_channels]
@@ -400,7 +411,10 @@ def _shuffled(columns: tf.Tensor, problem: Problem, plan: Plan, shuffled: list[i
       order.append(first_tap + shuffled.index(a))
   if not plan.columns_first:
     order.append(4 + count)
-  columns = tf.transpose(tf.reshape(columns, sizes.as_tensor(shape)), order)
+  columns = tf.reshape(columns, sizes.as_tensor(shape))
+  for place, (a, given) in enumerate(zip(shuffled, taps)):
+    columns = shifts.pad(columns, first_tap + place, 0, problem.axes[a].taps - given)
+  columns = tf.transpose(columns, order)
   # [groups, in, batch, cells and taps...] or [groups * batch, cells and taps..., in]
   moved = sizes.shape_of(columns)
   lengths = [
@@ -440,10 +454,10 @@ def _in_order(
   pieces: tf.Tensor, problem: Problem, depth: tiles.Tiling, height: tiles.Tiling
 ) -> tf.Tensor:
   """Puts `[batch * depth pieces * height pieces, 1, piece...]` in the result's order."""
-  if height.pieces == 1 and problem.data_format == NDHWC:
+  if height.is_whole and problem.data_format == NDHWC:
     return pieces
   counts = [problem.batch, depth.pieces, height.pieces]
-  _, _, *piece = pieces.shape.as_list()
+  _, _, *piece = sizes.shape_of(pieces)
   pieces = tf.reshape(pieces, sizes.as_tensor([*counts, *piece]))
   if problem.data_format == NDHWC:
     return tf.transpose(pieces, [0, 1, 3, 2, 4, 5, 6])

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_conv3d_grad import geometry, sizes, tf_compat
+from tf_conv3d_grad import geometry, sizes
 from tf_conv3d_grad.lowering import shifts
-from tf_conv3d_grad.plan import Plan
 from tf_conv3d_grad.problem import Axis
 from tf_conv3d_grad.sizes import Size
 
@@ -35,13 +34,10 @@ class Tiling(NamedTuple):
   step: int
   window: Size
 
-
-def lengths(plan: Plan, *operands: tf.Tensor) -> tuple[int | None, int | None]:
-  """Returns how much of depth and height to compute at a time, None for all of it."""
-  # TensorFlow gets neither forward mode nor a vectorized loop through XLA's loops over slices.
-  if tf_compat.in_xla_context() and tf_compat.is_transformed(*operands):
-    return None, None
-  return plan.tile
+  @property
+  def is_whole(self) -> bool:
+    """Whether it is known that there is one piece."""
+    return sizes.is_known(self.pieces) and self.pieces == 1
 
 
 def of_result(axis: Axis, tile: int | None) -> Tiling:
