@@ -4,8 +4,10 @@
 many there are of each kind. Thousands at a time: `tf-conv3d-grad check --cases 1000`.
 """
 
+import dataclasses
 import itertools
 import os
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +15,7 @@ from absl.testing import absltest, parameterized
 
 from tf_conv3d_grad.conformance import differential, oracle
 from tf_conv3d_grad.conformance.case import DATA_FORMATS, DTYPES, PADDINGS, Case, random_case
+from tf_conv3d_grad.conformance.reference import Reference, raw_conv3d_backprop_input
 
 BASE_SEED = int(os.environ.get("TF_CONV3D_GRAD_TEST_SEED", "0"))
 CASES_PER_KIND = int(os.environ.get("TF_CONV3D_GRAD_TEST_CASES", "3"))
@@ -103,6 +106,20 @@ class ReportTest(parameterized.TestCase):
   def right_op(self, filter, out_backprop, **unused):
     exact = oracle.conv3d_backprop_input(self.case, filter, out_backprop)
     return tf.constant(exact, filter.dtype)
+
+  def test_the_oracle_has_to_agree_with_the_raw_op(self):
+    wrong = Reference(np.ones(self.case.input_sizes, np.float32), "eager")
+    with mock.patch.object(differential, "raw_conv3d_backprop_input", return_value=wrong):
+      report = self.run_with(self.right_op)
+    self.assertFalse(report.passed)
+    self.assertIn("TensorFlow's own op (eager) disagree", str(report))
+
+  @parameterized.parameters("float16", "float64")
+  def test_nothing_empty_is_given_to_eigen(self, dtype):
+    case = dataclasses.replace(
+      Case.parse("mb3_id4x2x9_ic1oc1_k3s5d1_ndhwc_f32_valid"), dtype=dtype
+    )
+    self.assertIsNone(raw_conv3d_backprop_input(case, case.arguments()))
 
   def test_a_right_result_passes(self):
     report = self.run_with(self.right_op)

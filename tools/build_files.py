@@ -30,6 +30,7 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
   "tests/differential_test.py": {"size": '"enormous"', "tags": '["manual"]'},
   "tests/distribute_test.py": {"size": '"large"', "tags": '["manual"]'},
   "tests/determinism_test.py": {"size": '"large"', "tags": '["manual"]'},
+  "tests/docs_test.py": {"tags": '["manual"]'},  # reads README and docs
   "tests/errors_test.py": {
     "size": '"large"',
     "tags": '["manual"]',
