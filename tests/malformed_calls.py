@@ -107,6 +107,7 @@ def _add_input_sizes():
   add("of length 4", [2, 4, 5, 6], "4")
   add("of length 6", [2, 4, 5, 6, 4, 1], "6")
   add("a matrix", [[2, 4, 5, 6, 4]], "5")
+  add("batch zero", [0, 4, 5, 6, 4], "0", ("out_backprop",))
   add("depth -1", [2, -1, 5, 6, 4], "-1")
   add("batch negative", [-2, 4, 5, 6, 4], "-2")
   add("channels negative", [2, 4, 5, 6, -4], "-4")
@@ -123,6 +124,8 @@ def _add_input_sizes():
   add("floats", [2.0, 4.0, 5.0, 6.0, 4.0], ("float", "2.0"), kind=DTYPE)
   add("a float tensor", tf.constant([2.0, 4.0, 5.0, 6.0, 4.0]), "float32", kind=DTYPE)
   add("a boolean tensor", tf.constant([True] * 5), "bool", kind=DTYPE)
+  add("booleans", [True] * 5, ("bool", "True"), kind=DTYPE)
+  add("a tensor of uint8", tf.constant([2, 4, 5, 6, 4], tf.uint8), "uint8", kind=DTYPE)
   add("a string", "24564", ("string", "24564"), kind=DTYPE)
   add("strings", ["2", "4", "5", "6", "4"], ("string", "'2'"), kind=DTYPE)
   add("None", None, kind=NO_TENSOR)
@@ -178,8 +181,10 @@ def _add_filter():
 
   add("of rank 0", ones())
   add("of rank 1", ones(6), ("6", "1"))
+  add("empty", np.array([], np.float32), ("0", "1"))
   add("of rank 4", ones(3, 3, 4, 6), "4")
   add("of rank 6", ones(1, 3, 3, 3, 4, 6), "6")
+  add("no out channels", ones(3, 3, 3, 4, 0), "0", ("out_backprop",))
   add("in channels that do not divide", ones(3, 3, 3, 3, 6), "3", ("input_sizes",))
   add("more in channels than there are", ones(3, 3, 3, 8, 6), "8", ("input_sizes",))
   add("no in channels", ones(3, 3, 3, 0, 6), also=("input_sizes",), or_result=True)
@@ -206,6 +211,8 @@ def _add_out_backprop():
 
   channels_first = {"input_sizes": [2, 4, 4, 5, 6], "data_format": "NCDHW"}
   add("of rank 0", ones())
+  add("of rank 1", ones(6), ("6", "1"))
+  add("empty", np.array([], np.float32), ("0", "1"))
   add("of rank 4", ones(4, 5, 6, 6), "4")
   add("of rank 4, channels first", ones(2, 6, 5, 6), ("4", "6, 5, 6"), more=channels_first)
   add("of rank 6", ones(1, 2, 4, 5, 6, 6), "6")
@@ -232,6 +239,10 @@ def _add_out_backprop():
   )
   add("None", None, kind=NO_TENSOR)
   add("a string", "out_backprop", kind=NO_TENSOR)
+  add("a ragged list", [[1.0, 2.0], [3.0]], kind=NO_TENSOR)
+  for dtype in ("int32", "bool", "complex64"):
+    value = tf.ones([2, 4, 5, 6, 6], dtype)
+    add(f"of {dtype}", value, dtype, ("filter",), kind=DTYPE)
   add(
     "the size for SAME with VALID",
     ones(2, 4, 5, 6, 6),
@@ -272,6 +283,12 @@ def _add_strides_and_dilations():
     add("beyond int64", [1, 2**63, 1, 1, 1], str(2**63))
     add("beyond one of the batch", [2, 1, 1, 1, 1], "2")
     add("beyond one of the channels", [1, 1, 1, 1, 2], "2")
+    add("fractions", [1.5] * 5, "1.5")
+    add("not a number", [1, float("nan"), 1, 1, 1], "nan")
+    add("beyond every float", [1, 10**400, 1, 1, 1], "1000000")
+    add("booleans", [True] * 5, or_result=True, kind=WRONG_TYPE)
+    add("a tensor", tf.constant([1] * 5), "tf.Tensor", kind=WRONG_TYPE)
+    add("an array", np.ones(5, np.int32), "1", kind=WRONG_TYPE)
     add("strings", ["1"] * 5, "1", kind=WRONG_TYPE)
     add("a string", "11111", "11111", kind=WRONG_TYPE)
     add("a number", 1, "1", kind=WRONG_TYPE)
@@ -305,6 +322,8 @@ def _add_strings():
       _add(argument, repr(value), {argument: value}, value, ATTRIBUTE)
     _add(argument, "a number", {argument: 5}, "5", WRONG_TYPE)
     _add(argument, "a list", {argument: [WELL_FORMED[argument]]}, WELL_FORMED[argument], WRONG_TYPE)
+    _add(argument, "a boolean", {argument: True}, "True", WRONG_TYPE)
+    _add(argument, "no text", {argument: b"\xff"}, kind=ATTRIBUTE)
   _add("padding", "None", {"padding": None}, "None", WRONG_TYPE)
 
 
