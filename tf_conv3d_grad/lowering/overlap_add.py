@@ -62,11 +62,11 @@ def backprop_input(
   dimensions = [layout.spatial_dimension(a, plan.rows_first) for a in (0, 1)]
   for dimension, tiling in zip(dimensions, (depth, height)):
     rows = tiles.pad(rows, dimension, tiling)
-  of_samples = depth.pieces * height.pieces  # pieces
+  cuts = depth.pieces * height.pieces  # of each sample, or of several at a time
 
   def place(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    tile = index % of_samples
-    return index // of_samples * samples, tile // height.pieces, tile % height.pieces
+    tile = index % cuts
+    return index // cuts * samples, tile // height.pieces, tile % height.pieces
 
   def compute(index: tf.Tensor) -> tf.Tensor:
     sample, in_depth, in_height = place(index)
@@ -80,7 +80,7 @@ def backprop_input(
     cells = [in_depth * depth.axis.input, in_height * height.axis.input, 0]
     return sizes.as_tensor(problem.in_format(sample, cells, 0))
 
-  count = problem.batch // samples * of_samples
+  count = problem.batch // samples * cuts
   lengths = [depth.pieces * depth.axis.input, height.pieces * height.axis.input]
   shape = problem.in_format(problem.batch, [*lengths, problem.axes[2].input], problem.in_channels)
   update_slice = tf_compat.update_slice()
