@@ -11,7 +11,7 @@ endif
 # The Pythons that TensorFlow 2.16 or newer has wheels for.
 PYTHON_VERSIONS ?= 3.9 3.10 3.11 3.12 3.13
 
-PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=4
+PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=4 --dist=loadscope
 # As for tools/compat.py: COMPAT='2.16 2.21:3.11'.
 COMPAT ?=
 COMPAT_ARGS ?= $(PYTEST_ARGS)

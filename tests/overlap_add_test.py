@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import policy, validation
+from tf_conv3d_grad import nonfinite, policy, validation
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.lowering import im2col, overlap_add, tap_loop
@@ -65,6 +65,24 @@ class PlansTest(testing.OpTestCase):
       with self.subTest(plan=plan):
         result = overlap_add.backprop_input(problem, plan, weights, out_backprop)
         self.assert_right(case, arguments, result)
+
+  @parameterized.parameters(
+    "mb2_id6x5x7_ic3oc4_k3s1d1_ndhwc_f32",
+    "mb1_id8_ic4oc6g2_k3s2d1_ndhwc_f64_valid",
+    "mb1_id9_ic2oc3_k3s1d4_ncdhw_f32",
+  )
+  def test_scattered_taps_meet_no_padding(self, text):
+    case, arguments, problem, weights, out_backprop = operands(text)
+    filter = arguments["filter"].copy()
+    filter.reshape(-1)[:: max(2, filter.size // 3)] = np.inf
+    for layout in LAYOUTS:
+      plan = Plan(OVERLAP_ADD, rows_first=layout[0], columns_first=layout[1])
+      result = overlap_add.backprop_input(problem, plan, tf.constant(filter), out_backprop)
+      with np.errstate(invalid="ignore"):
+        exact = oracle.conv3d_backprop_input(case, filter, arguments["out_backprop"])
+      np.testing.assert_array_equal(np.isnan(result), np.isnan(exact))
+      np.testing.assert_array_equal(np.isinf(result), np.isinf(exact))
+      self.assertFalse(nonfinite._multiplies_padding(problem, plan))
 
   @parameterized.product(
     text=("mb4_id6x5x7_ic3oc4_k3s2d1_ndhwc_f32", "mb4_id6x5x7_ic4oc6g2_k3s1d2_ncdhw_f64"),

@@ -1,9 +1,11 @@
 """Which lowering is taken where, and what explain() says of it."""
 
+from unittest import mock
+
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from tf_conv3d_grad import costs, explain, policy, validation
+from tf_conv3d_grad import costs, explain, policy, processor, validation
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP
 
@@ -47,6 +49,24 @@ class ChoiceTest(parameterized.TestCase):
     )
     self.assertEqual((few.lowering, few.compiled), (OVERLAP_ADD, False))
     self.assertEqual(many.lowering, KERNEL)
+
+  @parameterized.parameters(
+    ("mb1_id96_ic32oc32_k3s1d1_ndhwc_f32", False),
+    ("mb1_id96_ic32oc32_k3s1d1_ndhwc_f64", True),
+  )
+  def test_a_call_that_repays_its_compilation_is_compiled(self, text, onednn):
+    problem = problem_of_shapes(text)
+    with mock.patch.object(processor, "cores", return_value=2):
+      choices = policy.choices(problem, environment(onednn=onednn))
+      self.assertEqual(
+        [(plan.lowering, plan.compiled) for plan, _ in choices],
+        [(OVERLAP_ADD, True), (KERNEL, False), (OVERLAP_ADD, False)],
+      )
+      never = policy.choices(problem, environment(onednn=onednn, mode=False))
+      self.assertEqual(never[0].plan.lowering, KERNEL)
+    with mock.patch.object(processor, "cores", return_value=64):  # the kernel takes no time there
+      choices = policy.choices(problem, environment(onednn=onednn))
+      self.assertEqual(choices[0].plan.lowering, KERNEL)
 
   @parameterized.product(
     cells=("64", "128", "31x129x65"), format=("ndhwc", "ncdhw"), dtype=("f32", "f64"),

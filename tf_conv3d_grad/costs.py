@@ -16,35 +16,40 @@ import tensorflow as tf
 from tf_conv3d_grad import geometry
 from tf_conv3d_grad.problem import Axis, Problem
 
-# Arithmetic of XLA's and Eigen's matrix product, multiply-adds counted as two: 105-120 GF/s a core
-# in float32, a fifth of that in float64 (2048^3 products).
-_PRODUCT_RATE = {tf.float32: 105e9, tf.float64: 20e9}
+# XLA's matrix product, of the shapes that come up here: 88 GF/s a core in float32 (2048^3 reach 105
+# to 120), a fifth of that in float64.
+_PRODUCT_RATE = {tf.float32: 88e9, tf.float64: 17e9}
 # A product's inner or outer dimension at which it reaches half that rate.
 _HALF_RATE_LENGTH = 12
-# Bytes of neighbours stacked, axis by axis: 28 MB of runs of 64 channels in 4.9 ms of one core,
-# 10 MB of two axes after 3.3 of one in 2.6 ms, 2.5 after 0.8 MB of runs of 16 in 1 ms. Where one
-# call holds 40 or 50 MB of them, half as fast.
-_GATHER_RATE, _GATHER_RUN = 4.5e9, 10
-_MANY_GATHERED_BYTES, _MANY_GATHERED_RATE = 32 << 20, 3e9
+# Bytes of neighbours stacked, axis by axis, and how many channels' runs go half as fast.
+_GATHER_RATE, _GATHER_RUN = 9e9, 14
 # With rows channels last and columns channels first, both are transposed: twice the gathering.
 _GATHER_TRANSPOSED = 2
-# Bytes of columns added up: 1.5 GB/s for each channel of a run, up to 15, or 7.5 for more columns
-# than the cache holds; 4 GB/s for columns held channels first.
-_SCATTER_RATE, _SCATTER_CHANNEL_RATE = 15e9, 1.5e9
-_SCATTER_FIRST_RATE = 4e9
-_CACHE_BYTES, _OUT_OF_CACHE_RATE = 12 << 20, 7.5e9
+# Bytes of columns added up: more than the cache holds go slower, and so do runs of 1 or 2 channels;
+# columns held channels first are rows of cells, and go faster.
+_SCATTER_RATE, _SCATTER_CHANNEL_RATE = 8e9, 3.4e9
+_SCATTER_FIRST_RATE = 15e9
+_CACHE_BYTES, _OUT_OF_CACHE_RATE = 12 << 20, 5.4e9
 # Bytes of a result put together from phases, and of a tensor transposed.
 _MOVE_RATE = 5e9
-# One more piece of a loop: on two cores, which have to meet after each of its operations.
-_PIECE = 100e-6
+# Bytes of a filter whose gathered taps have to stand beside its out channels.
+_FILTER_RATE = 2.2e9
+# One more piece of a loop: two cores, which have to meet after each of its operations.
+_PIECE = 800e-6
 # One more operation to call, trace or compile.
 _OPERATION = 10e-6
-# TensorFlow's kernels: oneDNN and Eigen reach these with enough channels, and half with this many.
+# TensorFlow's kernels reach these with enough channels: oneDNN half of it with so many in channels,
+# or out channels of a group, Eigen with so many taps times out channels.
 _ONEDNN_RATE = {tf.float32: 140e9, tf.bfloat16: 900e9}
-_ONEDNN_HALF_RATE_CHANNELS = 10
-_EIGEN_RATE = {tf.float32: 40e9, tf.float64: 14e9}
+_ONEDNN_HALF_RATE_IN, _ONEDNN_HALF_RATE_OUT = 20, 10
+_EIGEN_RATE = {tf.float32: 65e9, tf.float64: 22e9}
+_EIGEN_HALF_RATE = 2000
+# One call of the kernel, for a group among others.
+_KERNEL_CALL = 200e-6
 # A depthwise problem's shifts, products and sums, fused into one loop.
 DEPTHWISE_RATE = 5e9
+# A call of a function that XLA has compiled, besides what it computes.
+COMPILED_CALL_SECONDS = 500e-6
 # XLA compiles an overlap-add in 0.15 to 0.5 s.
 COMPILE_SECONDS = 0.3
 
@@ -77,16 +82,17 @@ def tensor_bytes(problem: Problem) -> int:
 def of_kernel(problem: Problem, dtype: tf.DType, onednn: bool) -> Cost:
   """Returns the cost of TensorFlow's own CPU kernel, called for each group."""
   if onednn and dtype in _ONEDNN_RATE:
-    half = _ONEDNN_HALF_RATE_CHANNELS
-    rate = _ONEDNN_RATE[dtype] * _efficiency(problem.filter_in_channels, half)
+    rate = _ONEDNN_RATE[dtype] * _efficiency(problem.filter_in_channels, _ONEDNN_HALF_RATE_IN)
     if problem.groups > 1:
-      rate *= _efficiency(problem.out_channels // problem.groups, half)
+      rate *= _efficiency(problem.out_channels // problem.groups, _ONEDNN_HALF_RATE_OUT)
   else:
     rate = _EIGEN_RATE[tf.float64 if dtype == tf.float64 else tf.float32]
+    out_channels = problem.out_channels // problem.groups
+    rate *= _efficiency(math.prod(problem.taps) * out_channels, _EIGEN_HALF_RATE)
   moved = tensor_bytes(problem) / _MOVE_RATE if dtype != problem.dtype else 0.0
   if problem.groups > 1:  # split and joined
     moved += tensor_bytes(problem) / _MOVE_RATE
-  return Cost(flops(problem) / rate + moved + problem.groups * 10 * _OPERATION, 0)
+  return Cost(flops(problem) / rate + moved + problem.groups * _KERNEL_CALL, 0)
 
 
 def of_overlap_add(
@@ -105,7 +111,7 @@ def of_overlap_add(
     axis = axes[a]
     if length is not None and length < axis.input:
       pieces, samples = pieces * -(-axis.input // length), 1
-      axes[a] = dataclasses.replace(axis, input=length, output=-(-length // axis.stride))
+      axes[a] = dataclasses.replace(axis, input=length, output=_window(axis, length))
   if samples is not None:
     pieces, batch = pieces * -(-batch // samples), samples
   # Without channels there is nothing to compute, but nothing to fail for either.
@@ -114,28 +120,29 @@ def of_overlap_add(
 
   cells, scattered_taps, phases, gathered_taps, stacked = batch, 1, 1, 1, 0
   for axis, is_gathered in zip(axes, gathered):
-    if axis.is_shuffled:
-      cells, scattered_taps = cells * axis.output, scattered_taps * axis.taps
-    elif is_gathered:
+    if is_gathered and not axis.is_shuffled:
       cells = cells * -(-axis.input // axis.stride)
       phases, gathered_taps = phases * min(axis.stride, axis.taps), gathered_taps * axis.taps
       stacked += gathered_taps
     else:
-      cells, scattered_taps = cells * _span(axis), scattered_taps * axis.taps
+      cells, scattered_taps = cells * axis.output, scattered_taps * axis.taps
   # Over all phases together every tap is multiplied once.
   products = 2 * cells * gathered_taps * scattered_taps * inner * out * groups
   depth = gathered_taps / phases * out
   width = scattered_taps * inner
   rate = _PRODUCT_RATE[dtype] * _efficiency(depth) * _efficiency(width)
-  gathered_bytes = dtype.size * cells * gathered_taps * out * groups
   copied = dtype.size * cells * max(stacked, 1) * out * groups  # what each axis leaves on the way
   column_bytes = dtype.size * cells * width * groups
   seconds = products / rate
   if gathered_taps > phases or groups > 1:
     transposed = _GATHER_TRANSPOSED if columns_first and not rows_first else 1
     run = min(1.0, (out + 2) / (_GATHER_RUN + 2))
-    gather_rate = _MANY_GATHERED_RATE if gathered_bytes > _MANY_GATHERED_BYTES else _GATHER_RATE
-    seconds += transposed * copied / (gather_rate * run)
+    seconds += transposed * copied / (_GATHER_RATE * run)
+  if groups > 1:  # stand in front of the product, and behind the cells of the result
+    seconds += (dtype.size * cells * gathered_taps * out * groups + column_bytes) / _MOVE_RATE
+  if gathered_taps > phases:
+    weights = math.prod(problem.taps) * inner * problem.out_channels
+    seconds += dtype.size * weights / _FILTER_RATE
   if problem.is_cellwise:
     scatter_rate = _MOVE_RATE
   elif columns_first:
@@ -152,15 +159,15 @@ def of_overlap_add(
   operations = gathered_taps + scattered_taps // shuffled_taps  # those are one transposition
   seconds += operations * _OPERATION
   held = column_bytes * phases + copied // max(1, phases)
-  return Cost(pieces * (seconds + _PIECE), int(held))
+  return Cost(pieces * seconds + (pieces - 1) * _PIECE, int(held))
 
 
 def overlap_add_choices(problem: Problem) -> list[tuple[bool, bool, bool]]:
   """Returns which sets of axes are worth gathering: those of few enough neighbours to compile."""
   choices = []
   axes = [axis.simplified()[0] for axis in problem.axes]
-  # Width first: of equals it was mostly the fastest, and depth the slowest.
-  for depth, height, width in itertools.product((False, True), repeat=3):
+  # Height first: of equals it was mostly the fastest, and depth the slowest.
+  for depth, width, height in itertools.product((False, True), repeat=3):
     gathered = (depth, height, width)
     neighbours = math.prod(a.taps for a, is_gathered in zip(axes, gathered) if is_gathered)
     if neighbours <= 27 and not any(
@@ -175,7 +182,7 @@ def _efficiency(length: float, half: float = _HALF_RATE_LENGTH) -> float:
   return max(length, 1) / (max(length, 1) + half)  # nothing takes no time, at any rate
 
 
-def _span(axis: Axis) -> int:
-  """Returns how many cells of a scattered axis are multiplied, those for the shifts included."""
+def _window(axis: Axis, length: int) -> int:
+  """Returns how many cells of `out_backprop` a piece of the result reads along an axis."""
   reach = geometry.extent(axis.taps, axis.dilation) - 1
-  return -(-axis.input // axis.stride) + reach // axis.stride
+  return -(-length // axis.stride) + reach // axis.stride

@@ -54,7 +54,13 @@ def _multiplies_padding(problem: Problem, plan: Plan) -> bool:
   if not problem.is_static:
     return not all(sizes.is_known(taps) and taps == 1 for taps in problem.taps)
   if plan.lowering == OVERLAP_ADD:
-    return not all(_multiplies_cells_only(axis.simplified()[0]) for axis in problem.axes)
+    # What is scattered is multiplied as it is, but for the neighbours of pieces.
+    padded = zip(problem.axes, plan.gathered, (*plan.tile, None))
+    return not all(
+      _multiplies_cells_only(axis.simplified()[0])
+      for axis, gathered, tile in padded
+      if gathered or tile is not None
+    )
   return math.prod(problem.taps) > 1
 
 

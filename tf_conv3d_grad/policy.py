@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_conv3d_grad import costs, geometry, mode, sizes, tf_compat
+from tf_conv3d_grad import costs, geometry, mode, processor, sizes, tf_compat
 from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP, Plan
 from tf_conv3d_grad.problem import NCDHW, NDHWC, Problem
 
@@ -94,13 +94,16 @@ def choices(
   problem: Problem, environment: Environment, function: str = "backprop_input"
 ) -> list[Choice]:
   """Returns all that could compute `problem`, the one to take first; see `choose`."""
-  kernel = _kernel_choice(problem, environment, function)
-  if kernel is None:
+  first = _kernel_choice(problem, environment, function)
+  if first is None:
     return _own_choices(problem, environment, function)
   if environment.device == "GPU":
-    return [kernel]
+    return [first]
   never = dataclasses.replace(environment, mode=False)  # who would compile it would not be here
-  return list(dict.fromkeys([kernel, *_own_choices(problem, never, function)]))
+  others = _own_choices(problem, never, function)
+  if first.plan.lowering != KERNEL:
+    others.insert(0, _kernel_itself(problem, environment))
+  return list(dict.fromkeys([first, *others]))
 
 
 def candidates(problem: Problem, environment: Environment) -> list[Plan]:
@@ -119,7 +122,7 @@ def candidates(problem: Problem, environment: Environment) -> list[Plan]:
 
 
 def _kernel_choice(problem: Problem, environment: Environment, function: str) -> Choice | None:
-  """Returns TensorFlow's kernel, or what beats it without a compilation, if it takes the call."""
+  """Returns TensorFlow's kernel, or what beats it from the first call on, if it takes the call."""
   plan = _kernel_plan(problem, environment)
   if environment.device == "GPU":  # cuDNN takes every case
     return Choice(dataclasses.replace(plan, compiled=environment.mode is not False), None)
@@ -136,17 +139,29 @@ def _kernel_choice(problem: Problem, environment: Environment, function: str) ->
       return None
   if function == "backprop_filter" and not is_onednn(plan, environment):
     return None  # Eigen's takes up to a second where a product takes 10 ms
-  # A compilation would have to pay with the first call, and the kernel's is good. Except for few
-  # channels and filters as long as the stride, which is a product and a transposition: with 16^3
-  # taps and 4 channels that takes 9 ms, oneDNN 84.
-  cost = None
-  if problem.is_static:
-    cost = costs.of_kernel(problem, plan.kernel_dtype, environment.onednn)
-    if function == "backprop_input" and problem.in_channels <= 4 and problem.is_cellwise:
-      own = _own_choice(problem, function)
-      if own.cost is not None and _uncompiled(problem, own.cost).seconds < cost.seconds:
-        return Choice(own.plan, _uncompiled(problem, own.cost))
-  return Choice(plan, cost)
+  kernel = _kernel_itself(problem, environment)
+  if kernel.cost is None or function != "backprop_input":
+    return kernel
+  # What is better has to be so with the first call. Few channels and filters as long as the stride
+  # are a product and a transposition: with 16^3 taps and 4 channels that takes 9 ms, oneDNN 84.
+  if problem.in_channels <= 4 and problem.is_cellwise:
+    own = _own_choice(problem, function)
+    if own.cost is not None and _uncompiled(problem, own.cost).seconds < kernel.cost.seconds:
+      return Choice(own.plan, _uncompiled(problem, own.cost))
+  # And a call may be so large that it repays its compilation, which has one core to itself.
+  compiling = processor.cores() * costs.COMPILE_SECONDS
+  if environment.mode == "auto" and kernel.cost.seconds > compiling:
+    own = _own_choice(problem, function)
+    if own.cost is not None and own.cost.seconds + compiling < kernel.cost.seconds:
+      return Choice(dataclasses.replace(own.plan, compiled=True), _called(own.cost))
+  return kernel
+
+
+def _kernel_itself(problem: Problem, environment: Environment) -> Choice:
+  plan = _kernel_plan(problem, environment)
+  if not problem.is_static:
+    return Choice(plan, None)
+  return Choice(plan, costs.of_kernel(problem, plan.kernel_dtype, environment.onednn))
 
 
 def _choice_by_group(problem: Problem, environment: Environment, plan: Plan) -> Choice | None:
@@ -165,7 +180,7 @@ def _own_choices(problem: Problem, environment: Environment, function: str) -> l
   own = _own_choice(problem, function)
   if environment.in_xla:
     return [own]
-  compiled = Choice(dataclasses.replace(own.plan, compiled=True), own.cost)
+  compiled = Choice(dataclasses.replace(own.plan, compiled=True), own.cost and _called(own.cost))
   if environment.mode is True:
     return [compiled]
   own = Choice(own.plan, own.cost and _uncompiled(problem, own.cost))
@@ -176,12 +191,17 @@ def _own_choices(problem: Problem, environment: Environment, function: str) -> l
   return [compiled, own] if saved * _CALLS > costs.COMPILE_SECONDS else [own, compiled]
 
 
+def _called(cost: costs.Cost) -> costs.Cost:
+  """A compiled function of one's own has to be called."""
+  return dataclasses.replace(cost, seconds=cost.seconds + costs.COMPILED_CALL_SECONDS)
+
+
 def _uncompiled(problem: Problem, cost: costs.Cost) -> costs.Cost:
   """Without XLA every shifted column is copied before it is added: measured 2 to 4 times slower.
 
   Where nothing overlaps that is one product and one transposition: 1.3 to 1.8 times.
   """
-  factor, calls_s = (1.6, 2e-4) if problem.is_cellwise else (3.0, 1e-3)
+  factor, calls_s = (1.6, 2e-4) if problem.is_cellwise else (3.0, 2e-3)
   return costs.Cost(factor * cost.seconds + calls_s, 2 * cost.column_bytes)
 
 

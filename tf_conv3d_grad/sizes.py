@@ -26,7 +26,16 @@ def is_known(*sizes: Size | None) -> bool:
 
 def maximum(a: Size, b: Size) -> Size:
   """Returns the larger of two sizes."""
-  return max(a, b) if is_known(a, b) else tf.maximum(a, b)
+  if is_known(a, b):
+    return max(a, b)
+  return tf.maximum(tf.cast(a, tf.int64), tf.cast(b, tf.int64))
+
+
+def minimum(a: Size, b: Size) -> Size:
+  """Returns the smaller of two sizes."""
+  if is_known(a, b):
+    return min(a, b)
+  return tf.minimum(tf.cast(a, tf.int64), tf.cast(b, tf.int64))
 
 
 def shape_of(tensor: tf.Tensor) -> list[Size]:

@@ -30,8 +30,10 @@ from tf_conv3d_grad.problem import NDHWC, Axis, Problem
 from tf_conv3d_grad.sizes import Size
 
 # Sums of more shifted columns than this are taken one axis at a time: their loop would hold that
-# many addresses, and XLA takes long to compile it.
+# many addresses, and XLA takes long to compile it. Held channels last, each short run of channels
+# would have its place tested once for every term: 9 terms of 32 take 10% longer at once.
 _MAX_TERMS = 32
+_MAX_TERMS_CHANNELS_LAST = 8
 # Where nothing overlaps, XLA's product over so few channels takes five times as long as a loop over
 # the cells: 32^3 cells, 3 channels to 64, 7.0 and 1.4 ms.
 _MAX_INNER = 4
@@ -110,8 +112,8 @@ class _Line(NamedTuple):
     axis: The axis.
     phases: The phases of the result that any tap reaches.
     length: The cells of each phase.
-    reach: The largest shift: so many cells must stand in front of the rows.
-    span: How many cells the rows must have, for every shift to be a plain window.
+    reach: The largest shift: so many cells must stand in front of the rows to gather from them.
+    span: How many cells these must have, for every shift to be a plain window.
   """
 
   axis: Axis
@@ -139,11 +141,12 @@ def _piece(problem: Problem, plan: Plan, filter: tf.Tensor, rows: tf.Tensor) -> 
   shuffled = [a for a in range(3) if axes[a].is_shuffled]
   gathered = [a for a in range(3) if plan.gathered[a] and a not in shuffled]
   scattered = [a for a in range(3) if a not in shuffled and a not in gathered]
-  # Pad once: XLA's loops over windows of one tensor vectorize, those over padded tensors do not.
   lines = {a: _Line.of(axes[a]) for a in (*gathered, *scattered)}
-  for a, line in lines.items():
+  # What is gathered is padded once, to be windows of one tensor. Along a scattered axis nothing is
+  # padded before the product, which would multiply the zeros.
+  for a in gathered:
     dimension = layout.spatial_dimension(a, plan.rows_first)
-    rows = shifts.refit(rows, dimension, line.reach, line.span)
+    rows = shifts.refit(rows, {dimension: (lines[a].reach, lines[a].span)})
 
   weights = tf.transpose(filter, [*gathered, *scattered, *shuffled, 3, 4])
   results = {}
@@ -352,20 +355,22 @@ def _overlap_added(
   """
   taps = {a: lines[a].axis.taps for a in scattered}
   dimension = 1 if plan.columns_first else 4
-  steps = [scattered] if math.prod(taps.values()) <= _MAX_TERMS else [[a] for a in scattered]
+  most = _MAX_TERMS if plan.columns_first else _MAX_TERMS_CHANNELS_LAST
+  at_once = math.prod(max(len(p.taps) for p in lines[a].phases) for a in scattered) <= most
+  steps = [scattered] if at_once else [[a] for a in scattered]
   for step in steps:
     values = columns.shape[dimension] // math.prod(taps[a] for a in step)  # a tap's
     results = {}
     for phases in itertools.product(*(lines[a].phases for a in step)):
       terms = []
       for moves in itertools.product(*(zip(phase.taps, phase.shifts) for phase in phases)):
-        index, position = [slice(None)] * columns.shape.rank, 0
+        changes: dict[int, tuple[int, Size]] = {}
+        position = 0
         for a, (tap, shift) in zip(step, moves):
           position = position * taps[a] + tap
-          first = lines[a].reach - shift
-          index[_cell_dimension(a, plan)] = slice(first, first + lines[a].length)
-        index[dimension] = slice(position * values, (position + 1) * values)
-        terms.append(columns[tuple(index)])
+          changes[_cell_dimension(a, plan)] = shift, lines[a].length
+        changes[dimension] = -position * values, values
+        terms.append(shifts.refit(columns, changes))
       results[tuple(phase.residue for phase in phases)] = _sum(terms)
     columns = _interleaved(results, plan, lines, step)
   return columns
@@ -427,7 +432,7 @@ def _shuffled(
     columns = tf.reshape(columns, sizes.as_tensor([moved[0], *lengths, moved[-1]]))
   for a in shuffled:
     axis = problem.axes[a]
-    columns = shifts.refit(columns, _cell_dimension(a, plan), -axis.lead, axis.input)
+    columns = shifts.refit(columns, {_cell_dimension(a, plan): (-axis.lead, axis.input)})
   return columns
 
 

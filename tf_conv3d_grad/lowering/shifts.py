@@ -56,36 +56,64 @@ def merge(tensor: tf.Tensor, dimension: int) -> tf.Tensor:
   return tf.reshape(tensor, sizes.as_tensor(merged))
 
 
-def refit(tensor: tf.Tensor, dimension: int, before: int, new_length: Size) -> tf.Tensor:
-  """Returns `tensor` with `before` zeros in front, negative to cut cells off, `new_length` long."""
-  (length,) = sizes.shape_of(tensor)[dimension : dimension + 1]
-  after = sizes.maximum(new_length - before - length, 0)
-  return window(pad(tensor, dimension, max(before, 0), after), dimension, max(-before, 0),
-  new_length)
+def refit(tensor: tf.Tensor, changes: dict[int, tuple[int, Size]]) -> tf.Tensor:
+  """Returns `tensor` with some of its dimensions moved and of other lengths.
+
+  Args:
+    tensor: The tensor, of known rank.
+    changes: For each of those dimensions, how many zeros to put in front, negative to cut cells off
+      there, and the new length, to which it is cut off or padded behind.
+  """
+  shape = sizes.shape_of(tensor)
+  windows: dict[int, tuple[Size, Size]] = {}
+  paddings: dict[int, tuple[Size, Size]] = {}
+  for dimension, (before, new_length) in changes.items():
+    length = shape[dimension]
+    first = sizes.minimum(max(-before, 0), length)
+    front = sizes.minimum(max(before, 0), new_length)
+    kept = sizes.minimum(length - first, new_length - front)
+    windows[dimension] = first, kept
+    paddings[dimension] = front, new_length - front - kept
+  return _padded(_windows(tensor, windows), paddings)
 
 
 def pad(tensor: tf.Tensor, dimension: int, before: Size, after: Size) -> tf.Tensor:
   """Returns `tensor` with zeros in front of and behind one dimension."""
-  if sizes.is_known(before, after) and before == after == 0:
-    return tensor
-  paddings: list = [[0, 0]] * tensor.shape.rank
-  paddings[dimension] = [before, after]
-  if not sizes.is_known(before, after):
-    paddings = tf.stack([sizes.as_tensor(pair) for pair in paddings])
-  return tf.pad(tensor, paddings)
+  return _padded(tensor, {dimension: (before, after)})
 
 
 def window(tensor: tf.Tensor, dimension: int, first: Size, length: Size) -> tf.Tensor:
   """Returns `length` cells from `first` on along one dimension."""
-  if sizes.is_known(first, length) and first == 0 and tensor.shape[dimension] == length:
+  return _windows(tensor, {dimension: (first, length)})
+
+
+def _padded(tensor: tf.Tensor, by_dimension: dict[int, tuple[Size, Size]]) -> tf.Tensor:
+  """Returns `tensor` with so many zeros in front of and behind each of these dimensions."""
+  known = all(sizes.is_known(*pair) for pair in by_dimension.values())
+  if known and all(pair == (0, 0) for pair in by_dimension.values()):
     return tensor
-  if sizes.is_known(first, length):  # under XLA, `tf.slice` has no second derivative
+  paddings: list = [[0, 0]] * tensor.shape.rank
+  for dimension, pair in by_dimension.items():
+    paddings[dimension] = pair
+  if not known:
+    paddings = tf.stack([sizes.as_tensor(pair) for pair in paddings])
+  return tf.pad(tensor, paddings)
+
+
+def _windows(tensor: tf.Tensor, by_dimension: dict[int, tuple[Size, Size]]) -> tf.Tensor:
+  """Returns the cells from the first of a pair on, as many as the second, of these dimensions."""
+  if all(sizes.is_known(*pair) for pair in by_dimension.values()):
+    if all(tensor.shape[d] == length for d, (_, length) in by_dimension.items()):
+      return tensor
+    # Under XLA, `tf.slice` has no second derivative.
     index = [slice(None)] * tensor.shape.rank
-    index[dimension] = slice(first, first + length)
+    for dimension, (first, length) in by_dimension.items():
+      index[dimension] = slice(first, first + length)
     return tensor[tuple(index)]
   begin: list[Size] = [0] * tensor.shape.rank
   size = sizes.shape_of(tensor)  # XLA takes -1, "up to the end", only with a beginning it knows
-  begin[dimension], size[dimension] = first, length
+  for dimension, pair in by_dimension.items():
+    begin[dimension], size[dimension] = pair
   return tf.slice(tensor, sizes.as_tensor(begin), sizes.as_tensor(size))
 
 
