@@ -45,7 +45,7 @@ setuptools.setup(
     "tensorflow-cpu": ["tensorflow-cpu>=2.16"],
     "test": ["absl-py", "click", "hypothesis", "pytest", "pytest-xdist", "rich"],
     "examples": ["matplotlib", "nilearn", "rich"],
-    "bench": ["matplotlib", "rich"],
+    "bench": ["matplotlib", "rich", "scipy"],
     "cli": ["click", "rich"],
     "dev": ["build", "mypy", "ruff"],
   },

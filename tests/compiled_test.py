@@ -9,7 +9,8 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import bilinear, compiled, eager_calls
+from tf_conv3d_grad import bilinear, compiled, costs, eager_calls, policy, validation
+from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.plan import OVERLAP_ADD
 
@@ -30,6 +31,52 @@ def not_for_xla(compute):
     return result + tf.cast(tf.strings.length(text) * 0, result.dtype)
 
   return computed
+
+
+class RepaidTest(testing.OpTestCase):
+  """Calls that TensorFlow's kernel takes, but compiled: as if compiling took no time."""
+
+  def setUp(self):
+    super().setUp()
+    self.enter_context(mock.patch.object(costs, "COMPILE_SECONDS", 0))
+    self.forget()
+    self.addCleanup(self.forget)
+
+  def forget(self):
+    eager_calls._cache.clear()
+    policy._remembered_choice.cache_clear()
+
+  @parameterized.product(
+    notation=("mb2_id9x10x11_ic6oc8_k3s1d1_ndhwc_f64", "mb1_id12_ic4oc3_k3s1d1_ncdhw_f64_valid"),
+    graph=(False, True),
+  )
+  def test_is_right_and_so_are_its_gradients(self, notation, graph):
+    case = Case.parse(notation)
+    problem = validation.validate(**case.arguments())[0]
+    self.assertTrue(policy.choose(problem, policy.Environment.here()).compiled)
+    sources = testing.tensors(case)
+    upstream = testing.random_array(case, case.input_sizes, seed=1)
+
+    def call(filter, out_backprop):
+      with tf.GradientTape() as tape:
+        tape.watch((filter, out_backprop))
+        result = tf_conv3d_grad.Conv3DBackpropInputV2(
+          case.input_sizes, filter, out_backprop, **case.attributes()
+        )
+      return result, *tape.gradient(result, (filter, out_backprop), upstream)
+
+    call = tf.function(call, autograph=False) if graph else call
+    result, in_filter, in_out_backprop = call(*sources)
+    arguments = case.arguments()
+    self.assert_right(case, arguments, result)
+    self.assert_accurate(
+      case,
+      in_filter,
+      oracle.conv3d_backprop_filter(case, upstream, arguments["out_backprop"]),
+    )
+    self.assert_accurate(
+      case, in_out_backprop, oracle.conv3d(case, upstream, arguments["filter"])
+    )
 
 
 class FailedCompilationTest(testing.OpTestCase):

@@ -1,6 +1,8 @@
 """Overlap-add with every plan, against the oracle."""
 
+import functools
 import itertools
+import math
 from unittest import mock
 
 import numpy as np
@@ -83,6 +85,48 @@ class PlansTest(testing.OpTestCase):
       np.testing.assert_array_equal(np.isnan(result), np.isnan(exact))
       np.testing.assert_array_equal(np.isinf(result), np.isinf(exact))
       self.assertFalse(nonfinite._multiplies_padding(problem, plan))
+
+  @parameterized.parameters(
+    ("mb1_id8x5x5_ic2oc3_k3x1x1s1d16x1x1_ndhwc_f32", 4),  # dead taps
+    ("mb1_id4x5x5_ic2oc3_k4x1x1s1d1_ndhwc_f32_valid", 2),  # one cell of out_backprop
+    ("mb1_id9x5x5_ic2oc3_k2x1x1s2x1x1d1_ndhwc_f32_valid", 4),  # cells behind the last tap
+    ("mb2_id6x5x7_ic2oc3_k3x1x1s1d1_ncdhw_f32", 2),
+    ("mb2_id8x5x7_ic2oc3_k2x1x1s2x1x1d1_ncdhw_f32", 2),
+  )
+  def test_taps_of_pieces_meet_no_padding_either(self, text, tile):
+    case, _, problem, weights, out_backprop = operands(text)
+    plan = Plan(OVERLAP_ADD, tile=(tile, None))
+    compute = functools.partial(overlap_add.backprop_input, problem, plan)
+    compute = nonfinite.exact(problem, plan, compute)
+    for tap in range(weights.shape[0]):
+      filter = weights.numpy()
+      filter[tap] = np.inf
+      with np.errstate(invalid="ignore"):
+        exact = oracle.conv3d_backprop_input(case, filter, out_backprop.numpy())
+      result = compute(tf.constant(filter), out_backprop).numpy()
+      np.testing.assert_array_equal(np.isnan(result), np.isnan(exact))
+      np.testing.assert_array_equal(np.isinf(result), np.isinf(exact))
+
+  def test_columns_are_not_spread_out_before_they_are_added_up(self):
+    case, _, problem, weights, out_backprop = operands(
+      "mb1_id64x8x8_ic2oc2_k1x9x1s16x1x1d1_ndhwc_f32"
+    )
+    sizes = self.sizes(problem, Plan(OVERLAP_ADD), weights, out_backprop)
+    self.assertLessEqual(max(sizes), 2 * math.prod(case.input_sizes))
+
+  @parameterized.parameters("mb1_id9_ic2oc2_k8s4d1_ndhwc_f32", "mb1_id9_ic2oc2_k8s4d1_ncdhw_f32")
+  def test_many_taps_of_many_phases_are_few_operations(self, text):
+    _, _, problem, weights, out_backprop = operands(text)
+    for columns_first in (False, True):
+      plan = Plan(OVERLAP_ADD, columns_first=columns_first)
+      self.assertLess(len(self.sizes(problem, plan, weights, out_backprop)), 300)
+
+  def sizes(self, problem, plan, weights, out_backprop):
+    """Returns how many numbers each operation's result has."""
+    compute = tf.function(functools.partial(overlap_add.backprop_input, problem, plan))
+    graph = compute.get_concrete_function(weights, out_backprop).graph
+    tensors = [tensor for operation in graph.get_operations() for tensor in operation.outputs]
+    return [tensor.shape.num_elements() or 0 for tensor in tensors]
 
   @parameterized.product(
     text=("mb4_id6x5x7_ic3oc4_k3s2d1_ndhwc_f32", "mb4_id6x5x7_ic4oc6g2_k3s1d2_ncdhw_f64"),

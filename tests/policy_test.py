@@ -5,8 +5,9 @@ from unittest import mock
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from tf_conv3d_grad import costs, explain, policy, processor, validation
+from tf_conv3d_grad import costs, explain, policy, processor, tf_compat, validation
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.lowering import tiles
 from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP
 
 
@@ -64,6 +65,9 @@ class ChoiceTest(parameterized.TestCase):
       )
       never = policy.choices(problem, environment(onednn=onednn, mode=False))
       self.assertEqual(never[0].plan.lowering, KERNEL)
+      with mock.patch.object(tf_compat, "xla_compiles", return_value=False):
+        choices = policy.choices(problem, environment(onednn=onednn))
+        self.assertEqual(choices[0].plan.lowering, KERNEL)
     with mock.patch.object(processor, "cores", return_value=64):  # the kernel takes no time there
       choices = policy.choices(problem, environment(onednn=onednn))
       self.assertEqual(choices[0].plan.lowering, KERNEL)
@@ -84,6 +88,17 @@ class ChoiceTest(parameterized.TestCase):
     plan = policy.choose(problem, environment(in_xla=True), function)
     self.assertEqual(problem.batch % plan.samples, 0)
     self.assertBetween(plan.samples, 16, 1024)
+
+  @parameterized.parameters(
+    "mb1_id16x256x256_ic32oc32_k16x1x1s1d1_ndhwc_f32_valid",  # one depth cell of out_backprop
+    "mb1_id16x256x256_ic32oc32_k3x1x1s1d18x1x1_ndhwc_f32",  # one live tap
+  )
+  def test_what_needs_little_of_the_depth_is_not_computed_for_all_of_it(self, text):
+    problem = problem_of_shapes(text)
+    (choice,) = policy.choices(problem, environment(in_xla=True))
+    depth = problem.axes[0].simplified()[0]
+    piece = tiles.of_result(depth, choice.plan.tile[0])
+    self.assertEqual(piece.pieces * piece.axis.output * piece.axis.taps, depth.output * depth.taps)
 
   def test_a_cut_along_height_counts_one_sample(self):
     problem = problem_of_shapes("mb64_id1x64x64_ic32oc32_k1x3x3s1d1_ndhwc_f32")

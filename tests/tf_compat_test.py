@@ -137,5 +137,15 @@ def without(attribute):
   return mock.patch.object(tf_compat, attribute, ABSENT.get(attribute))
 
 
+class XlaTest(absltest.TestCase):
+  def test_this_build_compiles(self):
+    self.assertTrue(tf_compat.xla_compiles())
+
+  def test_from_within_a_graph_too(self):
+    tf_compat.xla_compiles.cache_clear()
+    with tf.Graph().as_default():
+      self.assertTrue(tf_compat.xla_compiles())
+
+
 if __name__ == "__main__":
   absltest.main()

@@ -122,7 +122,11 @@ def prepared(
     return lambda *_: memory.zeros(shape, problem.dtype)
   plan = _plan(name, problem, environment)
   if transformed and (plan.compiled or environment.in_xla):
-    plan = plan.in_one_piece()  # TensorFlow gets neither through XLA's loops over slices
+    # TensorFlow gets neither through XLA's loops over slices. Large calls had better not be in one
+    # piece, and only large ones are compiled although the kernel takes them.
+    uncompiled = policy.choose(problem, dataclasses.replace(environment, mode=False), name)
+    by_kernel = environment.mode == "auto" and uncompiled.lowering == KERNEL
+    plan = uncompiled if by_kernel else plan.in_one_piece()
   compute = _by_plan(name, problem, environment, plan)
   return nonfinite.exact(problem, plan, compute) if name == "backprop_input" else compute
 

@@ -1,8 +1,8 @@
 """What each way of computing a problem is expected to cost: the figures behind the policy.
 
 Seconds of one core, measured on a 2.x GHz x86 server core with AVX-512 (TensorFlow 2.21); with
-several cores all of them shrink alike, so that only their ratios decide. How to measure them again
-is in docs/cost_model.md.
+several cores all of them shrink alike, so that mostly their ratios decide. How to measure them
+again, and how the constants are fitted to the times, is in docs/cost_model.md.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ _SCATTER_FIRST_RATE = 15e9
 _CACHE_BYTES, _OUT_OF_CACHE_RATE = 12 << 20, 5.4e9
 # Bytes of a result put together from phases, and of a tensor transposed.
 _MOVE_RATE = 5e9
+# Bytes of what stands by groups in front of and behind the product, and by cells elsewhere.
+_GROUP_ROWS_RATE, _GROUP_COLUMNS_RATE = 12.5e9, 2.5e9
 # Bytes of a filter whose gathered taps have to stand beside its out channels.
 _FILTER_RATE = 2.2e9
 # One more piece of a loop: two cores, which have to meet after each of its operations.
@@ -87,8 +89,9 @@ def of_kernel(problem: Problem, dtype: tf.DType, onednn: bool) -> Cost:
       rate *= _efficiency(problem.out_channels // problem.groups, _ONEDNN_HALF_RATE_OUT)
   else:
     rate = _EIGEN_RATE[tf.float64 if dtype == tf.float64 else tf.float32]
-    out_channels = problem.out_channels // problem.groups
-    rate *= _efficiency(math.prod(problem.taps) * out_channels, _EIGEN_HALF_RATE)
+    taps = math.prod(problem.taps)
+    if taps > 1:  # one is a plain product
+      rate *= _efficiency(taps * problem.out_channels // problem.groups, _EIGEN_HALF_RATE)
   moved = tensor_bytes(problem) / _MOVE_RATE if dtype != problem.dtype else 0.0
   if problem.groups > 1:  # split and joined
     moved += tensor_bytes(problem) / _MOVE_RATE
@@ -131,15 +134,16 @@ def of_overlap_add(
   depth = gathered_taps / phases * out
   width = scattered_taps * inner
   rate = _PRODUCT_RATE[dtype] * _efficiency(depth) * _efficiency(width)
-  copied = dtype.size * cells * max(stacked, 1) * out * groups  # what each axis leaves on the way
+  copied = dtype.size * cells * stacked * out * groups  # what each axis leaves on the way
   column_bytes = dtype.size * cells * width * groups
   seconds = products / rate
   if gathered_taps > phases or groups > 1:
     transposed = _GATHER_TRANSPOSED if columns_first and not rows_first else 1
     run = min(1.0, (out + 2) / (_GATHER_RUN + 2))
     seconds += transposed * copied / (_GATHER_RATE * run)
-  if groups > 1:  # stand in front of the product, and behind the cells of the result
-    seconds += (dtype.size * cells * gathered_taps * out * groups + column_bytes) / _MOVE_RATE
+  if groups > 1:
+    seconds += dtype.size * cells * gathered_taps * out * groups / _GROUP_ROWS_RATE
+    seconds += column_bytes * phases / _GROUP_COLUMNS_RATE
   if gathered_taps > phases:
     weights = math.prod(problem.taps) * inner * problem.out_channels
     seconds += dtype.size * weights / _FILTER_RATE

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_conv3d_grad import geometry, sizes, tf_compat
-from tf_conv3d_grad.lowering import tap_loop
+from tf_conv3d_grad.lowering import tap_loop, tiles
 from tf_conv3d_grad.plan import OVERLAP_ADD, TAP_LOOP, Plan
 from tf_conv3d_grad.problem import Axis, Problem, in_order
 
@@ -54,14 +54,18 @@ def _multiplies_padding(problem: Problem, plan: Plan) -> bool:
   if not problem.is_static:
     return not all(sizes.is_known(taps) and taps == 1 for taps in problem.taps)
   if plan.lowering == OVERLAP_ADD:
-    # What is scattered is multiplied as it is, but for the neighbours of pieces.
-    padded = zip(problem.axes, plan.gathered, (*plan.tile, None))
-    return not all(
-      _multiplies_cells_only(axis.simplified()[0])
-      for axis, gathered, tile in padded
-      if gathered or tile is not None
+    # What is scattered is multiplied as it is, but for what pieces read beside it.
+    return any(
+      (gathered and not _multiplies_cells_only(axis)) or _pads(tiles.of_result(axis, tile))
+      for axis, gathered, tile in zip(
+        (axis.simplified()[0] for axis in problem.axes), plan.gathered, (*plan.tile, None)
+      )
     )
   return math.prod(problem.taps) > 1
+
+
+def _pads(tiling: tiles.Tiling) -> bool:
+  return tiling.before > 0 or tiling.after > 0
 
 
 def _multiplies_cells_only(axis: Axis) -> bool:

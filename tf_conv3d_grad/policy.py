@@ -99,7 +99,7 @@ def choices(
     return _own_choices(problem, environment, function)
   if environment.device == "GPU":
     return [first]
-  never = dataclasses.replace(environment, mode=False)  # who would compile it would not be here
+  never = dataclasses.replace(environment, mode=False)  # what is compiled here comes first
   others = _own_choices(problem, never, function)
   if first.plan.lowering != KERNEL:
     others.insert(0, _kernel_itself(problem, environment))
@@ -152,7 +152,8 @@ def _kernel_choice(problem: Problem, environment: Environment, function: str) ->
   compiling = processor.cores() * costs.COMPILE_SECONDS
   if environment.mode == "auto" and kernel.cost.seconds > compiling:
     own = _own_choice(problem, function)
-    if own.cost is not None and own.cost.seconds + compiling < kernel.cost.seconds:
+    repaid = own.cost is not None and own.cost.seconds + compiling < kernel.cost.seconds
+    if repaid and own.cost is not None and tf_compat.xla_compiles():
       return Choice(dataclasses.replace(own.plan, compiled=True), _called(own.cost))
   return kernel
 
@@ -201,7 +202,7 @@ def _uncompiled(problem: Problem, cost: costs.Cost) -> costs.Cost:
 
   Where nothing overlaps that is one product and one transposition: 1.3 to 1.8 times.
   """
-  factor, calls_s = (1.6, 2e-4) if problem.is_cellwise else (3.0, 2e-3)
+  factor, calls_s = (1.6, 2e-4) if problem.is_cellwise else (3.0, 1.8e-3)
   return costs.Cost(factor * cost.seconds + calls_s, 2 * cost.column_bytes)
 
 
@@ -355,7 +356,7 @@ def _tile(
 
   That holds at most `budget` bytes, or what as many rows as the filter is long need.
   """
-  depth, height, _ = problem.axes
+  depth, height, _ = (axis.simplified()[0] for axis in problem.axes)
 
   def held(tile: tuple[int | None, int | None]) -> int:
     one = problem.replace(batch=1)

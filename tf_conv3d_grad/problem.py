@@ -85,7 +85,7 @@ class Axis:
     lead = self.lead - first * self.dilation
     whole = taps
     if _MAX_PHASES < taps < stride <= 2 * taps and dilation == 1:
-      # Products with zeros, but not many; each phase on its own would be as many operations.
+      # Columns of zeros besides, but not many; each phase on its own would be as many operations.
       whole = stride
     axis = Axis(self.input, self.output, whole, stride, dilation, lead)
     return axis, slice(first, first + taps)

@@ -259,6 +259,24 @@ def onednn_enabled() -> bool:
     return thread.submit(_takes_dilations).result()
 
 
+@functools.cache
+def xla_compiles() -> bool:
+  """Returns whether XLA compiles functions for the CPU here; some builds of TensorFlow lack it."""
+  with concurrent.futures.ThreadPoolExecutor(1) as thread:
+    return thread.submit(_compiles).result()
+
+
+def _compiles() -> bool:
+  if not tf.executing_eagerly():  # TensorFlow 1's behaviour, of the whole process
+    return False
+  function = tf.function(lambda tensor: tensor + 1, jit_compile=True, autograph=False)
+  try:
+    with tf.device("/CPU:0"):
+      return bool(function(tf.constant(1)) == 2)
+  except tf.errors.OpError:
+    return False
+
+
 def _takes_dilations() -> bool:
   def call() -> tf.Tensor:
     with tf.device("/CPU:0"):

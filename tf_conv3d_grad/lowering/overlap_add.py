@@ -31,9 +31,11 @@ from tf_conv3d_grad.sizes import Size
 
 # Sums of more shifted columns than this are taken one axis at a time: their loop would hold that
 # many addresses, and XLA takes long to compile it. Held channels last, each short run of channels
-# would have its place tested once for every term: 9 terms of 32 take 10% longer at once.
+# would have its place tested once for every term: 9 terms of 32 take 10% longer at once. Likewise
+# where there are more than so many in all the phases together.
 _MAX_TERMS = 32
 _MAX_TERMS_CHANNELS_LAST = 8
+_MAX_TERMS_OF_PHASES = 64
 # Where nothing overlaps, XLA's product over so few channels takes five times as long as a loop over
 # the cells: 32^3 cells, 3 channels to 64, 7.0 and 1.4 ms.
 _MAX_INNER = 4
@@ -53,7 +55,10 @@ def backprop_input(
   filter = tf.cast(filter, dtype)  # noqa: A001
   rows = layout.to_layout(tf.cast(out_backprop, dtype), problem.data_format, plan.rows_first)
 
-  depth, height = (tiles.of_result(axis, tile) for axis, tile in zip(problem.axes, plan.tile))
+  # Before anything is cut: pieces would read the padding that idle taps reach, and multiply it.
+  axes, filter = _simplified(problem.axes, filter)  # noqa: A001
+  problem = problem.replace(axes=axes)
+  depth, height = (tiles.of_result(axis, tile) for axis, tile in zip(axes, plan.tile))
   piece = problem.replace(axes=(depth.axis, height.axis, problem.axes[2]))
   whole = depth.is_whole and height.is_whole
   if whole and plan.samples is None:
@@ -141,6 +146,8 @@ def _piece(problem: Problem, plan: Plan, filter: tf.Tensor, rows: tf.Tensor) -> 
   shuffled = [a for a in range(3) if axes[a].is_shuffled]
   gathered = [a for a in range(3) if plan.gathered[a] and a not in shuffled]
   scattered = [a for a in range(3) if a not in shuffled and a not in gathered]
+  # Axis by axis, columns shrink where there are more taps than phases, and grow where fewer.
+  scattered.sort(key=lambda a: axes[a].stride / axes[a].taps)
   lines = {a: _Line.of(axes[a]) for a in (*gathered, *scattered)}
   # What is gathered is padded once, to be windows of one tensor. Along a scattered axis nothing is
   # padded before the product, which would multiply the zeros.
@@ -356,7 +363,8 @@ def _overlap_added(
   taps = {a: lines[a].axis.taps for a in scattered}
   dimension = 1 if plan.columns_first else 4
   most = _MAX_TERMS if plan.columns_first else _MAX_TERMS_CHANNELS_LAST
-  at_once = math.prod(max(len(p.taps) for p in lines[a].phases) for a in scattered) <= most
+  longest = math.prod(max(len(phase.taps) for phase in lines[a].phases) for a in scattered)
+  at_once = longest <= most and math.prod(taps.values()) <= _MAX_TERMS_OF_PHASES
   steps = [scattered] if at_once else [[a] for a in scattered]
   for step in steps:
     values = columns.shape[dimension] // math.prod(taps[a] for a in step)  # a tap's

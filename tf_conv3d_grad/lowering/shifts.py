@@ -69,8 +69,8 @@ def refit(tensor: tf.Tensor, changes: dict[int, tuple[int, Size]]) -> tf.Tensor:
   paddings: dict[int, tuple[Size, Size]] = {}
   for dimension, (before, new_length) in changes.items():
     length = shape[dimension]
-    first = sizes.minimum(max(-before, 0), length)
-    front = sizes.minimum(max(before, 0), new_length)
+    first = sizes.minimum(-before, length) if before < 0 else 0
+    front = sizes.minimum(before, new_length) if before > 0 else 0
     kept = sizes.minimum(length - first, new_length - front)
     windows[dimension] = first, kept
     paddings[dimension] = front, new_length - front - kept
@@ -103,7 +103,7 @@ def _padded(tensor: tf.Tensor, by_dimension: dict[int, tuple[Size, Size]]) -> tf
 def _windows(tensor: tf.Tensor, by_dimension: dict[int, tuple[Size, Size]]) -> tf.Tensor:
   """Returns the cells from the first of a pair on, as many as the second, of these dimensions."""
   if all(sizes.is_known(*pair) for pair in by_dimension.values()):
-    if all(tensor.shape[d] == length for d, (_, length) in by_dimension.items()):
+    if all(pair == (0, tensor.shape[d]) for d, pair in by_dimension.items()):
       return tensor
     # Under XLA, `tf.slice` has no second derivative.
     index = [slice(None)] * tensor.shape.rank
