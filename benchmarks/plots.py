@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import textwrap
 
 from matplotlib import rc_context, ticker
 from matplotlib.figure import Figure
@@ -86,7 +87,7 @@ def _speed(found: Results) -> Figure | None:
     panel.yaxis.set_major_formatter("{x:g}")
     panel.yaxis.set_minor_formatter(ticker.NullFormatter())
     measured = f"mean {tables.number(line.geomean)}, wanted {line.row.geomean:g}"
-    panel.set_title(f"{line.row.title}\n{measured}", loc="left")
+    panel.set_title(f"{textwrap.fill(line.row.title, 54)}\n{measured}", loc="left")
   figure.suptitle(
     "Times faster: each dot a case, solid the geometric mean, dashed the one wanted, "
     "dotted what no case may be below",
