@@ -79,6 +79,25 @@ class RepaidTest(testing.OpTestCase):
     )
 
 
+  def test_vectorized_it_is_the_kernel(self):  # compiled it would have to be in one piece
+    case = Case.parse("mb2_id9x10x11_ic6oc8_k3s1d1_ndhwc_f64")
+    filter, out_backprop = testing.tensors(case)
+
+    @tf.function(autograph=False)
+    def several(gradients):
+      return tf.vectorized_map(
+        lambda gradient: tf_conv3d_grad.Conv3DBackpropInputV2(
+          case.input_sizes, filter, gradient, **case.attributes()
+        ),
+        gradients,
+      )
+
+    gradients = tf.stack([out_backprop, out_backprop])
+    self.assertFalse(testing.is_compiled(several.get_concrete_function(gradients)))
+    for result in several(gradients):
+      self.assert_right(case, case.arguments(), result)
+
+
 class FailedCompilationTest(testing.OpTestCase):
   def setUp(self):
     super().setUp()
