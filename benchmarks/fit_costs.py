@@ -179,15 +179,15 @@ def quality(times: list, constants: dict[str, float]) -> tuple[float, float]:
     for problem, rows in times:
       predicted = np.array([costs.of_overlap_add(problem, *p).seconds for p, _ in rows])
       seconds = np.array([seconds for _, seconds in rows])
-      regrets.append(np.log(seconds[_first(rows, predicted)] / seconds.min()))
+      regrets.append(np.log(seconds[_chosen(problem, rows, predicted)] / seconds.min()))
       errors.append(np.log(predicted / (_CORES * seconds)))
   return float(np.mean(regrets)), float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
 
 
-def _first(rows: list, predicted: np.ndarray) -> int:
-  """Returns which is chosen: of equals, the first in the policy's order."""
-  order = list(itertools.product((False, True), repeat=3))
-  places = [order.index((p.gathered[0], p.gathered[2], p.gathered[1])) for p, _ in rows]
+def _chosen(problem: Problem, rows: list, predicted: np.ndarray) -> int:
+  """Returns which the policy takes: of equals, the first of `overlap_add_choices`."""
+  order = costs.overlap_add_choices(problem)
+  places = [order.index(tuple(p.gathered)) for p, _ in rows]
   return min(range(len(rows)), key=lambda i: (predicted[i], places[i]))
 
 

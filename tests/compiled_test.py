@@ -78,7 +78,6 @@ class RepaidTest(testing.OpTestCase):
       case, in_out_backprop, oracle.conv3d(case, upstream, arguments["filter"])
     )
 
-
   def test_vectorized_it_is_the_kernel(self):  # compiled it would have to be in one piece
     case = Case.parse("mb2_id9x10x11_ic6oc8_k3s1d1_ndhwc_f64")
     filter, out_backprop = testing.tensors(case)

@@ -102,7 +102,7 @@ def choices(
   never = dataclasses.replace(environment, mode=False)  # what is compiled here comes first
   others = _own_choices(problem, never, function)
   if first.plan.lowering != KERNEL:
-    others.insert(0, _kernel_itself(problem, environment))
+    others.insert(0, _kernel_itself(problem, _kernel_plan(problem, environment), environment))
   return list(dict.fromkeys([first, *others]))
 
 
@@ -139,7 +139,7 @@ def _kernel_choice(problem: Problem, environment: Environment, function: str) ->
       return None
   if function == "backprop_filter" and not is_onednn(plan, environment):
     return None  # Eigen's takes up to a second where a product takes 10 ms
-  kernel = _kernel_itself(problem, environment)
+  kernel = _kernel_itself(problem, plan, environment)
   if kernel.cost is None or function != "backprop_input":
     return kernel
   # What is better has to be so with the first call. Few channels and filters as long as the stride
@@ -152,14 +152,13 @@ def _kernel_choice(problem: Problem, environment: Environment, function: str) ->
   compiling = processor.cores() * costs.COMPILE_SECONDS
   if environment.mode == "auto" and kernel.cost.seconds > compiling:
     own = _own_choice(problem, function)
-    repaid = own.cost is not None and own.cost.seconds + compiling < kernel.cost.seconds
-    if repaid and own.cost is not None and tf_compat.xla_compiles():
-      return Choice(dataclasses.replace(own.plan, compiled=True), _called(own.cost))
+    if own.cost is not None and own.cost.seconds + compiling < kernel.cost.seconds:
+      if tf_compat.xla_compiles():
+        return Choice(dataclasses.replace(own.plan, compiled=True), _called(own.cost))
   return kernel
 
 
-def _kernel_itself(problem: Problem, environment: Environment) -> Choice:
-  plan = _kernel_plan(problem, environment)
+def _kernel_itself(problem: Problem, plan: Plan, environment: Environment) -> Choice:
   if not problem.is_static:
     return Choice(plan, None)
   return Choice(plan, costs.of_kernel(problem, plan.kernel_dtype, environment.onednn))

@@ -140,9 +140,8 @@ _Move = tuple[int, _Line, tuple[int, ...]]
 
 
 def _piece(problem: Problem, plan: Plan, filter: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:  # noqa: A002
-  """Returns the result on one tile, in the problem's data format and dtype."""
-  axes, filter = _simplified(problem.axes, filter)  # noqa: A001
-  problem = problem.replace(axes=axes)
+  """Returns the result on one tile of simplified axes, in the problem's data format and dtype."""
+  axes = problem.axes
   shuffled = [a for a in range(3) if axes[a].is_shuffled]
   gathered = [a for a in range(3) if plan.gathered[a] and a not in shuffled]
   scattered = [a for a in range(3) if a not in shuffled and a not in gathered]
