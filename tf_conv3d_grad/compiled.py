@@ -5,9 +5,12 @@ from __future__ import annotations
 import collections
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Hashable
 
 import tensorflow as tf
+
+from tf_conv3d_grad import tf_compat
 
 # Each holds a traced graph and one executable, some 100 kB to a few MB.
 CAPACITY = 256
@@ -73,6 +76,37 @@ def function(
   return _cache.get(key, lambda: Compiled(key, compute, uncompiled))
 
 
+class OfEachGraph:
+  """A `tf.function` of which every graph that calls it has its own, and eager code one.
+
+  TensorFlow knows functions by name, in one list for the process. What freezes one model
+  (`convert_variables_to_constants_v2`) replaces or removes the functions that it calls there, of
+  which another model then must not hang on.
+  """
+
+  def __init__(self, make: Callable[[], Callable]) -> None:
+    self._make = make
+    self._by_graph: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+    self._eager: Callable | None = None
+    self._lock = threading.RLock()
+
+  def get(self) -> Callable:
+    """Returns the function for calls made here."""
+    graph = tf_compat.outermost_graph()
+    with self._lock:
+      if graph is None:
+        self._eager = self._eager or self._make()
+        return self._eager
+      if graph not in self._by_graph:
+        self._by_graph[graph] = self._make()
+      return self._by_graph[graph]
+
+  def all(self) -> list[Callable]:
+    """Returns those that there are."""
+    with self._lock:
+      return [*self._by_graph.values(), *([self._eager] if self._eager else [])]
+
+
 class Compiled:
   """A function that XLA compiles, or if it cannot, what runs in its place from then on.
 
@@ -87,7 +121,7 @@ class Compiled:
     uncompiled: Callable[..., tf.Tensor],
   ) -> None:
     self._key = key
-    self._compiled = tf.function(compute, jit_compile=True, autograph=False)
+    self._compiled = OfEachGraph(lambda: tf.function(compute, jit_compile=True, autograph=False))
     self._uncompiled = uncompiled
     self.has_failed = False
     self._lock = threading.Lock()
@@ -95,14 +129,15 @@ class Compiled:
   @property
   def traces(self) -> int:
     """How often the function was traced, and so compiled."""
-    return self._compiled.experimental_get_tracing_count()
+    return sum(each.experimental_get_tracing_count() for each in self._compiled.all())
 
   def __call__(self, *operands: tf.Tensor) -> tf.Tensor:
     """Returns the function of `operands`."""
     if self.has_failed:
       return self._uncompiled(*operands)
+    operands = of_this_graph(*operands)
     try:
-      return self._compiled(*operands)
+      return self._compiled.get()(*operands)
     except _COMPILATION_ERRORS as error:
       if not tf.executing_eagerly():
         raise
@@ -123,6 +158,15 @@ class Compiled:
       RuntimeWarning,
       stacklevel=2,
     )
+
+
+def of_this_graph(*tensors: tf.Tensor) -> tuple[tf.Tensor, ...]:
+  """Returns tensors that are the current graph's own, to call a compiled function with.
+
+  TensorFlow makes that call as a part of what XLA compiles. In the gradient of a `tf.cond` it would
+  take a tensor of the branch as it does inside of XLA, and then not find it outside.
+  """
+  return tensors if tf.executing_eagerly() else tuple(map(tf.identity, tensors))
 
 
 def _one_line(error: Exception) -> str:

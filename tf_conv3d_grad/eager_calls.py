@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_conv3d_grad import bilinear, compiled, mode, policy, tf_compat, validation
+from tf_conv3d_grad import compiled, execution, mode, policy, tf_compat, validation
+from tf_conv3d_grad.functions import BACKPROP_INPUT
 
 # Each holds a few hundred bytes.
 CAPACITY = 4096
@@ -77,7 +78,7 @@ def find(
       input_sizes, filter, out_backprop, strides, padding, data_format, dilations
     )
     environment = policy.Environment.here(filter, out_backprop)
-    return bilinear.prepared("backprop_input", problem, environment)
+    return execution.prepared(BACKPROP_INPUT, problem, environment)
 
   try:
     return _cache.get(key, prepare)

@@ -19,10 +19,10 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tf_conv3d_grad import geometry, sizes, tf_compat
+from tf_conv3d_grad import compiled, geometry, sizes, tf_compat
 from tf_conv3d_grad.lowering import tap_loop, tiles
 from tf_conv3d_grad.plan import OVERLAP_ADD, TAP_LOOP, Plan
-from tf_conv3d_grad.problem import Axis, Problem, in_order
+from tf_conv3d_grad.problem import Attributes, Axis, Problem
 
 _Function = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -140,8 +140,6 @@ def _traced(
   out_backprop: tf.Tensor,
 ) -> tf.Tensor:
   result = compute(filter, out_backprop)
-  if tf_compat.have_tangents(filter, out_backprop):
-    return result  # TensorFlow cannot take forward mode through a branch in a graph
 
   def recomputed() -> tf.Tensor:
     return instead(problem, result, filter, out_backprop)
@@ -190,47 +188,29 @@ def _by_tap(
   filter: tf.Tensor,  # noqa: A002
   out_backprop: tf.Tensor,
 ) -> tf.Tensor:
-  function = _function_by_tap(
-    problem.dtype, problem.data_format, problem.padding, problem.strides, problem.dilations
-  )
-  return function(result, filter, out_backprop)
+  return _function_by_tap(problem.dtype, problem.attributes).get()(result, filter, out_backprop)
 
 
 @functools.lru_cache(maxsize=256)
-def _function_by_tap(
-  dtype: tf.DType,
-  data_format: str,
-  padding: str,
-  strides: tuple[int, int, int],
-  dilations: tuple[int, int, int],
-) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+def _function_by_tap(dtype: tf.DType, attributes: Attributes) -> compiled.OfEachGraph:
   """Returns the loop over the taps as one function for all shapes, so that graphs stay small."""
 
-  # Inlined, its hundreds of operations would each be told that they are not to run.
-  @tf.function(
-    autograph=False,
-    input_signature=[tf.TensorSpec([None] * 5, dtype)] * 3,
-    experimental_attributes={"_noinline": True},
-  )
   def by_tap(result: tf.Tensor, filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
     # XLA may compile this after all (it compiles gradients that were not traced for it), and then
     # has to know the sizes: from a shape it does.
-    batch, *lengths, channels = in_order(sizes.shape_of(result), data_format)
-    _, *outputs, out_channels = in_order(sizes.shape_of(out_backprop), data_format)
-    *taps, filter_in_channels, _ = sizes.shape_of(filter)
-    depth, height, width = (
-      Axis.of(*numbers, padding) for numbers in zip(lengths, outputs, taps, strides, dilations)
-    )
-    problem = Problem(
-      dtype=dtype,
-      data_format=data_format,
-      padding=padding,
-      batch=batch,
-      axes=(depth, height, width),
-      in_channels=channels,
-      filter_in_channels=filter_in_channels,
-      out_channels=out_channels,
-    )
+    shapes = map(sizes.shape_of, (filter, result, out_backprop))
+    problem = Problem.of_shapes(dtype, attributes, *shapes)
     return tap_loop.backprop_input(problem, Plan(TAP_LOOP), filter, out_backprop)
 
-  return by_tap
+  def make() -> Callable:
+    # Inlined, its hundreds of operations would each be told that they are not to run: 7 of the 68
+    # microseconds of a small call. What freezes a wrapped v1 function takes no others.
+    inlined = tf_compat.is_wrapped_function(tf_compat.outermost_graph())
+    return tf.function(
+      by_tap,
+      autograph=False,
+      input_signature=[tf.TensorSpec([None] * 5, dtype)] * 3,
+      experimental_attributes=None if inlined else {"_noinline": True},
+    )
+
+  return compiled.OfEachGraph(make)

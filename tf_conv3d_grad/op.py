@@ -6,7 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_conv3d_grad import bilinear, eager_calls, validation
+from tf_conv3d_grad import derivatives, eager_calls, validation
+from tf_conv3d_grad.functions import BACKPROP_INPUT
 
 
 def conv3d_backprop_input_v2(  # type: ignore[no-untyped-def]  # the raw op's signature has no types
@@ -81,7 +82,7 @@ def _validated(
   problem, filter, out_backprop = validation.validate(  # noqa: A001
     input_sizes, filter, out_backprop, strides, padding, data_format, dilations
   )
-  result = bilinear.backprop_input(problem, filter, out_backprop)
+  result = derivatives.apply(BACKPROP_INPUT, problem, filter, out_backprop)
   if tf.executing_eagerly():
     return result
   return tf.identity(result, name=name or "Conv3DBackpropInputV2")

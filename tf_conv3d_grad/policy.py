@@ -11,6 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tf_conv3d_grad import costs, geometry, mode, processor, sizes, tf_compat
+from tf_conv3d_grad.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D, Function
 from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP, Plan
 from tf_conv3d_grad.problem import NCDHW, NDHWC, Problem
 
@@ -63,16 +64,17 @@ class Environment:
   def here(cls, *tensors: tf.Tensor) -> Environment:
     """Returns the environment of a call with these tensors, made here and now."""
     device = tf_compat.device_type(*tensors)
-    return cls(device, tf_compat.onednn_enabled(), tf_compat.in_xla_context(), mode.current())
+    compiling = False if tf_compat.in_v1_control_flow() else mode.current()
+    return cls(device, tf_compat.onednn_enabled(), tf_compat.in_xla_context(), compiling)
 
 
-def choose(problem: Problem, environment: Environment, function: str = "backprop_input") -> Plan:
+def choose(problem: Problem, environment: Environment, function: Function = BACKPROP_INPUT) -> Plan:
   """Returns how to compute `problem`.
 
   Args:
     problem: The problem.
     environment: Where it is computed.
-    function: "backprop_input", or for its derivatives "conv3d" or "backprop_filter".
+    function: Which of the three functions of the convolution.
   """
   if problem.is_static:  # tensors in it would be kept alive
     return _remembered_choice(problem, environment, function)
@@ -80,18 +82,18 @@ def choose(problem: Problem, environment: Environment, function: str = "backprop
 
 
 @functools.lru_cache(maxsize=4096)
-def _remembered_choice(problem: Problem, environment: Environment, function: str) -> Plan:
+def _remembered_choice(problem: Problem, environment: Environment, function: Function) -> Plan:
   return _first_choice(problem, environment, function)
 
 
-def _first_choice(problem: Problem, environment: Environment, function: str) -> Plan:
+def _first_choice(problem: Problem, environment: Environment, function: Function) -> Plan:
   # The kernel needs no figures of the others, which take longer than a small call.
   kernel = _kernel_choice(problem, environment, function)
   return (kernel or _own_choices(problem, environment, function)[0]).plan
 
 
 def choices(
-  problem: Problem, environment: Environment, function: str = "backprop_input"
+  problem: Problem, environment: Environment, function: Function = BACKPROP_INPUT
 ) -> list[Choice]:
   """Returns all that could compute `problem`, the one to take first; see `choose`."""
   first = _kernel_choice(problem, environment, function)
@@ -113,7 +115,7 @@ def candidates(problem: Problem, environment: Environment) -> list[Plan]:
     kernel = _kernel_plan(problem, environment)
     if _can_by_group(problem) and _kernel_can(problem, kernel, environment):
       plans.append(dataclasses.replace(kernel, by_group=True))
-  if environment.device != "GPU" and _can_unroll(problem, "backprop_input"):
+  if environment.device != "GPU" and _can_unroll(problem, BACKPROP_INPUT):
     compiled = not environment.in_xla
     if not (compiled and environment.mode is False):
       best = _overlap_add_choices(problem)[:_MOST_TIMED]
@@ -121,7 +123,7 @@ def candidates(problem: Problem, environment: Environment) -> list[Plan]:
   return list(dict.fromkeys(plans))
 
 
-def _kernel_choice(problem: Problem, environment: Environment, function: str) -> Choice | None:
+def _kernel_choice(problem: Problem, environment: Environment, function: Function) -> Choice | None:
   """Returns TensorFlow's kernel, or what beats it from the first call on, if it takes the call."""
   plan = _kernel_plan(problem, environment)
   if environment.device == "GPU":  # cuDNN takes every case
@@ -131,16 +133,16 @@ def _kernel_choice(problem: Problem, environment: Environment, function: str) ->
   if not _kernel_can(problem, plan, environment):
     return None
   if _is_grouped(problem):
-    return _choice_by_group(problem, environment, plan) if function == "backprop_input" else None
-  if function == "conv3d" and problem.padding == "SAME":
+    return _choice_by_group(problem, environment, plan) if function is BACKPROP_INPUT else None
+  if function is CONV3D and problem.padding == "SAME":
     # Its kernels disagree where a stride skips cells: Eigen's and XLA's begin later than oneDNN's,
     # and than what the transposed kernel takes for granted.
     if not all(sizes.is_known(axis.taps) and axis.stride <= axis.taps for axis in problem.axes):
       return None
-  if function == "backprop_filter" and not is_onednn(plan, environment):
+  if function is BACKPROP_FILTER and not is_onednn(plan, environment):
     return None  # Eigen's takes up to a second where a product takes 10 ms
   kernel = _kernel_itself(problem, plan, environment)
-  if kernel.cost is None or function != "backprop_input":
+  if kernel.cost is None or function is not BACKPROP_INPUT:
     return kernel
   # What is better has to be so with the first call. Few channels and filters as long as the stride
   # are a product and a transposition: with 16^3 taps and 4 channels that takes 9 ms, oneDNN 84.
@@ -169,13 +171,13 @@ def _choice_by_group(problem: Problem, environment: Environment, plan: Plan) -> 
   if not _can_by_group(problem):
     return None
   cost = costs.of_kernel(problem, plan.kernel_dtype, environment.onednn)
-  other = _own_choices(problem, environment, "backprop_input")[0].cost
+  other = _own_choices(problem, environment, BACKPROP_INPUT)[0].cost
   if other is not None and other.seconds < cost.seconds:
     return None
   return Choice(dataclasses.replace(plan, by_group=True), cost)
 
 
-def _own_choices(problem: Problem, environment: Environment, function: str) -> list[Choice]:
+def _own_choices(problem: Problem, environment: Environment, function: Function) -> list[Choice]:
   """Returns the best of this package's own lowerings, compiled or not, the one to take first."""
   own = _own_choice(problem, function)
   if environment.in_xla:
@@ -248,11 +250,11 @@ def _is_grouped(problem: Problem) -> bool:
   return sizes.is_known(problem.groups) and problem.groups != 1
 
 
-def _own_choice(problem: Problem, function: str) -> Choice:
+def _own_choice(problem: Problem, function: Function) -> Choice:
   """Returns the best of this package's own lowerings, as part of a compiled function."""
   if not _can_unroll(problem, function):
     return Choice(Plan(TAP_LOOP), None)
-  if function != "backprop_input":
+  if function is not BACKPROP_INPUT:
     return Choice(_im2col_plan(problem), None)
   if not problem.is_static:
     per_sample = problem.replace(batch=1)
@@ -262,7 +264,7 @@ def _own_choice(problem: Problem, function: str) -> Choice:
   return _overlap_add_choices(problem)[0]
 
 
-def _can_unroll(problem: Problem, function: str) -> bool:
+def _can_unroll(problem: Problem, function: Function) -> bool:
   """Returns whether enough is known of the problem to unroll its taps and phases."""
   known = sizes.is_known(
     *problem.taps,
@@ -273,7 +275,7 @@ def _can_unroll(problem: Problem, function: str) -> bool:
   )
   if not known:
     return False
-  if function != "backprop_input":
+  if function is not BACKPROP_INPUT:
     return math.prod(problem.taps) <= 343
   axes = [axis.simplified()[0] for axis in problem.axes]
   unrolled = [axis for axis in axes if not axis.is_shuffled]

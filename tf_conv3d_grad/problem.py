@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -91,6 +91,22 @@ class Axis:
     return axis, slice(first, first + taps)
 
 
+class Attributes(NamedTuple):
+  """What a call says besides its tensors, free of the data format's order of dimensions.
+
+  Attributes:
+    data_format: "NDHWC" or "NCDHW".
+    padding: "SAME" or "VALID".
+    strides: Those of depth, height and width.
+    dilations: Those of depth, height and width.
+  """
+
+  data_format: str
+  padding: str
+  strides: tuple[int, int, int]
+  dilations: tuple[int, int, int]
+
+
 @dataclasses.dataclass(frozen=True)
 class Problem:
   """One validated call of the op; hashable, and a key for caches, where no size is a tensor.
@@ -114,6 +130,52 @@ class Problem:
   in_channels: Size
   filter_in_channels: Size
   out_channels: Size
+
+  @classmethod
+  def of_shapes(
+    cls,
+    dtype: tf.DType,
+    attributes: Attributes,
+    filter_shape: list[Size],
+    input_shape: list[Size],
+    out_shape: list[Size],
+  ) -> Problem:
+    """Returns the problem of three tensors that fit each other.
+
+    What is known of one shape settles what is unknown of another.
+
+    Args:
+      dtype: The floating-point type of all three.
+      attributes: The attributes.
+      filter_shape: `[depth, height, width, in_channels / groups, out_channels]`.
+      input_shape: The shape of the convolution's input, in the data format's order.
+      out_shape: The shape of its output, in the data format's order.
+    """
+    data_format, padding, strides, dilations = attributes
+    *taps, filter_in_channels, filter_out_channels = filter_shape
+    batch, *input_lengths, in_channels = in_order(input_shape, data_format)
+    out_batch, *output_lengths, out_channels = in_order(out_shape, data_format)
+    axes = []
+    for n, o, k, stride, dilation in zip(input_lengths, output_lengths, taps, strides, dilations):
+      if not sizes.is_known(o):
+        needed = output_length(n, k, stride, dilation, padding)
+        o = needed if sizes.is_known(needed) else o
+      axes.append(Axis.of(n, o, k, stride, dilation, padding))
+    return cls(
+      dtype=dtype,
+      data_format=data_format,
+      padding=padding,
+      batch=batch if sizes.is_known(batch) else out_batch,
+      axes=(axes[0], axes[1], axes[2]),
+      in_channels=in_channels,
+      filter_in_channels=filter_in_channels,
+      out_channels=filter_out_channels if sizes.is_known(filter_out_channels) else out_channels,
+    )
+
+  @property
+  def attributes(self) -> Attributes:
+    """What the call says besides its tensors."""
+    return Attributes(self.data_format, self.padding, self.strides, self.dilations)
 
   @property
   def is_static(self) -> bool:
@@ -188,6 +250,13 @@ class Problem:
   def replace(self, **changes: Any) -> Problem:
     """Returns a copy with some fields changed."""
     return dataclasses.replace(self, **changes)
+
+
+def output_length(n: Size, taps: Size, stride: int, dilation: int, padding: str) -> Size:
+  """Returns the length of a convolution's output along an axis, whose input has `n` cells."""
+  if padding == "SAME":
+    return geometry.same_output(n, stride)  # type: ignore[arg-type]  # sizes add like integers
+  return sizes.maximum(geometry.valid_output(n, taps, stride, dilation), 0)  # type: ignore[arg-type]
 
 
 def in_order(shape: list, data_format: str) -> list:

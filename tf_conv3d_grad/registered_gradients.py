@@ -15,7 +15,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_conv3d_grad import bilinear, compiled, sizes, tf_compat, validation
+from tf_conv3d_grad import compiled, derivatives, sizes, tf_compat, validation
+from tf_conv3d_grad.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
 from tf_conv3d_grad.problem import NDHWC, Problem
 
 # Problems of eager calls, by shapes and attributes; checking takes longer than a small gradient.
@@ -30,8 +31,8 @@ def conv3d(op: Any, gradient: tf.Tensor) -> list:
   )
   input = _with_shape(input, problem.input_shape)  # noqa: A001
   return [
-    bilinear.backprop_input(problem, filter, gradient),
-    bilinear.backprop_filter(problem, input, gradient),
+    derivatives.apply(BACKPROP_INPUT, problem, filter, gradient),
+    derivatives.apply(BACKPROP_FILTER, problem, input, gradient),
   ]
 
 
@@ -44,8 +45,8 @@ def backprop_input(op: Any, gradient: tf.Tensor) -> list:
   gradient = _with_shape(gradient, problem.input_shape)
   return [
     None,
-    bilinear.backprop_filter(problem, gradient, out_backprop),
-    bilinear.conv3d(problem, filter, gradient),
+    derivatives.apply(BACKPROP_FILTER, problem, gradient, out_backprop),
+    derivatives.apply(CONV3D, problem, filter, gradient),
   ]
 
 
@@ -57,9 +58,9 @@ def backprop_filter(op: Any, gradient: tf.Tensor) -> list:
   )
   input = _with_shape(input, problem.input_shape)  # noqa: A001
   return [
-    bilinear.backprop_input(problem, gradient, out_backprop),
+    derivatives.apply(BACKPROP_INPUT, problem, gradient, out_backprop),
     None,
-    bilinear.conv3d(problem, gradient, input),
+    derivatives.apply(CONV3D, problem, gradient, input),
   ]
 
 

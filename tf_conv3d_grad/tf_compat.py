@@ -45,23 +45,17 @@ except ImportError:
 
 try:
   from tensorflow.python.eager.record import could_possibly_record as _could_possibly_record
-  from tensorflow.python.eager.record import stop_recording as _stop_recording
+  from tensorflow.python.eager.record import record_operation as _record_operation
+  from tensorflow.python.eager.record import stop_recording
 except ImportError:
   _warn_missing(
-    "eager.record.could_possibly_record or stop_recording",
-    "eager calls are prepared for a gradient even without one, and functions take longer to trace",
+    "eager.record.could_possibly_record, record_operation or stop_recording",
+    "eager calls are prepared for a gradient even without one, functions take longer to trace, and "
+    "forward mode over or under reverse mode is not to be relied on in compiled functions",
   )
   _could_possibly_record = None
-  _stop_recording = contextlib.nullcontext
-
-try:
-  from tensorflow.python.eager.forwardprop_util import pack_tangents as _pack_tangents
-except ImportError:
-  _warn_missing(
-    "eager.forwardprop_util.pack_tangents",
-    "functions take longer to trace while a gradient is recorded",
-  )
-  _pack_tangents = None
+  _record_operation = None
+  stop_recording = contextlib.nullcontext
 
 try:
   from tensorflow.python.ops import gen_nn_ops as _gen_nn_ops
@@ -128,15 +122,17 @@ def calling_tensorflow() -> bool:
   return getattr(_calling, "tensorflow", False)
 
 
-def without_wrong_shape(output: tf.Tensor, padding: str, dilations: Sequence[int]) -> tf.Tensor:
-  """Returns the output of a `Conv3D` without its static shape, if TensorFlow infers a wrong one.
+def without_wrong_shape(tensor: tf.Tensor, padding: str, dilations: Sequence[int]) -> tf.Tensor:
+  """Returns the input or the output of a `Conv3D` without static shape, if one leads to a wrong one.
 
-  Its shape function takes the dilation of height for that of width and the other way round.
+  TensorFlow's shape function takes the dilation of height for that of width and the other way
+  round. Given an input of unknown shape it infers none, where it might not even find a size that
+  there can be.
   """
   _, height, width = dilations
   if tf.executing_eagerly() or padding != "VALID" or height == width:
-    return output
-  return tf.raw_ops.PlaceholderWithDefault(input=output, shape=[None] * 5)
+    return tensor
+  return tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=[None] * 5)
 
 
 def unknown_to_the_optimizer(tensor: tf.Tensor) -> tf.Tensor:
@@ -172,12 +168,40 @@ def in_xla_context() -> bool:
   return getattr(_calling, "in_xla", False) or _graph_in_xla(tf.compat.v1.get_default_graph())
 
 
+def in_v1_control_flow() -> bool:
+  """Returns whether this is a loop or branch of TensorFlow 1's, made of single operations.
+
+  TensorFlow builds no call of a compiled function in there that runs.
+  """
+  if tf.executing_eagerly() or tf.compat.v1.control_flow_v2_enabled():
+    return False
+  context = getattr(tf.compat.v1.get_default_graph(), "_get_control_flow_context", None)
+  return context is None or context() is not None
+
+
 def was_in_xla_context(operation: Any) -> bool:
   """Returns whether an operation is part of a function that XLA compiles as a whole."""
   # The operations of an eager tape are none of a graph's.
   return _graph_in_xla is not None and isinstance(operation, tf.Operation) and _operation_in_xla(
     operation
   )
+
+
+def outermost_graph() -> tf.Graph | None:
+  """Returns the graph that is being built, with all branches and bodies in it; None if eager."""
+  if tf.executing_eagerly():
+    return None
+  graph = tf.compat.v1.get_default_graph()
+  while True:
+    outer = getattr(graph, "outer_graph", None)
+    if outer is None or not outer.building_function:
+      return graph
+    graph = outer
+
+
+def is_wrapped_function(graph: tf.Graph | None) -> bool:
+  """Returns whether a graph is what `tf.compat.v1.wrap_function` builds."""
+  return str(getattr(graph, "name", "")).startswith("wrapped_function")
 
 
 @contextlib.contextmanager
@@ -200,28 +224,29 @@ def is_recording() -> bool:
   return _could_possibly_record is None or _could_possibly_record()
 
 
-def have_tangents(*tensors: tf.Tensor) -> bool | None:
-  """Returns whether a `ForwardAccumulator` follows any of `tensors` in a graph; None if unknown."""
-  if tf.executing_eagerly():
-    return False
-  return None if _pack_tangents is None else bool(_pack_tangents(tensors).tangents)
+def can_record() -> bool:
+  """Returns whether tapes and accumulators can be told of a derivative, by `record`."""
+  return _record_operation is not None
 
 
-def unrecorded(*operands: tf.Tensor) -> contextlib.AbstractContextManager:
-  """Returns a context for the inside of a `tf.custom_gradient` function of `operands`.
+def record(
+  name: str,
+  result: tf.Tensor,
+  operands: Sequence[tf.Tensor],
+  gradients: Callable[..., list[tf.Tensor]],
+  tangent: Callable[..., list[tf.Tensor]],
+) -> None:
+  """Tells every tape and every forward accumulator what the derivatives of a result are.
 
-  No tape sees the operations in it. TensorFlow would prepare the derivatives of every one of them,
-  which takes most of the time of tracing, and then use the custom gradient. Only forward mode in a
-  graph does go through the operations.
+  Args:
+    name: What computed the result, for messages.
+    result: The result, computed where nothing was recorded.
+    operands: The tensors that it depends on.
+    gradients: Takes the gradient in the result, returns those in the operands.
+    tangent: Takes the tangents of the operands, returns that of the result, in a list.
   """
-  if have_tangents(*operands) is False:
-    return _stop_recording()
-  return contextlib.nullcontext()
-
-
-def is_transformed(*operands: tf.Tensor) -> bool:
-  """Returns whether a vectorized loop, or forward mode, may go through what is traced here."""
-  return in_vectorized_loop() or have_tangents(*operands) is not False
+  if _record_operation is not None:
+    _record_operation(name, [result], list(operands), gradients, tangent)
 
 
 def update_slice() -> Callable | None:

@@ -15,8 +15,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_conv3d_grad import checks, geometry, sizes
-from tf_conv3d_grad.problem import NCDHW, NDHWC, Axis, Problem, in_order
+from tf_conv3d_grad import checks, sizes
+from tf_conv3d_grad.problem import (
+  NCDHW,
+  NDHWC,
+  Attributes,
+  Axis,
+  Problem,
+  in_order,
+  output_length,
+)
 from tf_conv3d_grad.sizes import Size
 
 DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
@@ -57,9 +65,8 @@ def validate(
   filter = _of_rank_5("filter", filter, rules)  # noqa: A001
   out_backprop = _of_rank_5("out_backprop", out_backprop, rules)
   input_shape = _input_shape(input_sizes, rules)
-  problem = _problem(
-    input_shape, filter, out_backprop, strides, dilations, padding, data_format, rules
-  )
+  attributes = Attributes(data_format, padding, strides, dilations)
+  problem = _problem(input_shape, filter, out_backprop, attributes, rules)
   filter, out_backprop = rules.guard(filter, out_backprop)  # noqa: A001
   filter = _with_known(filter, problem.filter_shape)  # noqa: A001
   out_backprop = _with_known(out_backprop, problem.out_backprop_shape)
@@ -258,13 +265,11 @@ def _problem(
   input_shape: list[Size],
   filter: tf.Tensor,  # noqa: A002
   out_backprop: tf.Tensor,
-  strides: tuple[int, int, int],
-  dilations: tuple[int, int, int],
-  padding: str,
-  data_format: str,
+  attributes: Attributes,
   rules: checks.Checks,
 ) -> Problem:
   """Returns the problem after stating every rule about two arguments that must agree."""
+  data_format, padding, strides, dilations = attributes
   filter_shape = sizes.shape_of(filter)
   out_shape = sizes.shape_of(out_backprop)
   batch, *input_lengths, in_channels = in_order(input_shape, data_format)
@@ -298,36 +303,18 @@ def _problem(
     filter_out, groups,
   )  # fmt: skip
 
-  axes = []
   names = ("depth", "height", "width")
   for name, n, k, o, stride, dilation in zip(
     names, input_lengths, taps, output_lengths, strides, dilations
   ):
-    if padding == "SAME":
-      needed = geometry.same_output(n, stride)
-    elif sizes.is_known(n, k):
-      needed = max(0, geometry.valid_output(n, k, stride, dilation))
-    else:
-      needed = sizes.maximum(geometry.valid_output(n, k, stride, dilation), 0)
+    needed = output_length(n, k, stride, dilation, padding)
     rules.equal(
       o, needed,
       f"out_backprop must have the {name} that input_sizes, filter, strides, dilations and padding "
       f"give: got {{}}, needed {{}} for {name} {{}} of input_sizes, {{}} taps, stride {stride}, "
       f"dilation {dilation}, {padding}", o, needed, n, k,
     )  # fmt: skip
-    # What is known of one length settles the other.
-    o = needed if isinstance(needed, int) else o
-    axes.append(Axis.of(n, o, k, stride, dilation, padding))
-  return Problem(
-    dtype=out_backprop.dtype,
-    data_format=data_format,
-    padding=padding,
-    batch=batch if isinstance(batch, int) else out_batch,
-    axes=(axes[0], axes[1], axes[2]),
-    in_channels=in_channels,
-    filter_in_channels=filter_in,
-    out_channels=filter_out if isinstance(filter_out, int) else out_channels,
-  )
+  return Problem.of_shapes(out_backprop.dtype, attributes, filter_shape, input_shape, out_shape)
 
 
 def _when_both_or_neither(in_channels: Size, filter_in: Size, rules: checks.Checks) -> None:

@@ -92,8 +92,8 @@ def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) ->
   filter = _cast(filter, inner.dtype)  # noqa: A001
 
   def compute(tensor: tf.Tensor) -> tf.Tensor:
-    output = tf_compat.raw_conv3d(input=tensor, filter=filter, **_attributes(inner))
-    return tf_compat.without_wrong_shape(output, inner.padding, inner.dilations)
+    tensor = tf_compat.without_wrong_shape(tensor, inner.padding, inner.dilations)
+    return tf_compat.raw_conv3d(input=tensor, filter=filter, **_attributes(inner))
 
   result = _mapped(compute, plan, inner, _adapted(input, problem, inner))
   return _restored(result, problem, inner)
