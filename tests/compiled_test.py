@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import bilinear, compiled, costs, eager_calls, policy, validation
+from tf_conv3d_grad import execution, compiled, costs, eager_calls, policy, validation
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.plan import OVERLAP_ADD
@@ -119,7 +119,7 @@ class FailedCompilationTest(testing.OpTestCase):
   def test_runs_uncompiled_with_one_warning_that_names_the_case(self, notation):
     case = Case.parse(notation)
     arguments = case.arguments()
-    lowerings = bilinear._LOWERINGS[OVERLAP_ADD]
+    lowerings = execution._LOWERINGS[OVERLAP_ADD]
     broken = {"backprop_input": not_for_xla(lowerings["backprop_input"])}
     with mock.patch.dict(lowerings, broken), warnings.catch_warnings(record=True) as caught:
       warnings.simplefilter("always")
@@ -140,7 +140,7 @@ class FailedCompilationTest(testing.OpTestCase):
     case = Case.parse("mb1_id4x5x6_ic2oc3_k3s1d1_ndhwc_f32")
     arguments = case.arguments()
     sources = [tf.Variable(arguments.pop(name)) for name in ("filter", "out_backprop")]
-    lowerings = bilinear._LOWERINGS[OVERLAP_ADD]
+    lowerings = execution._LOWERINGS[OVERLAP_ADD]
     broken = {name: not_for_xla(compute) for name, compute in lowerings.items()}
 
     def gradients():
