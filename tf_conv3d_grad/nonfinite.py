@@ -1,34 +1,42 @@
-"""Filters with infinities and NaNs, which must reach exactly the cells that the sum says.
+"""Infinities and NaNs, which must reach exactly the cells that the sum says.
 
 The fast lowerings, TensorFlow's kernels among them, multiply padding too, and infinity times zero
-is NaN: cells near the borders would turn NaN that no such tap reaches. So where a filter is not
-finite, the loop over the taps computes the result, which multiplies no padding; in a function that
-XLA compiles as a whole it is TensorFlow's own operation, which is as exact as users know it and
-compiles in a quarter of the time. Whether the filter is finite costs one sum over it, or over the
-result where that is smaller.
+is NaN: with one in the filter, cells near the borders would turn NaN that no such tap reaches. So
+where a filter is not finite, the loop over the taps computes the result, which multiplies no
+padding; in a function that XLA compiles as a whole it is TensorFlow's own operation, which is as
+exact as users know it and compiles in a quarter of the time. Whether the filter is finite costs one
+sum over it, or over the result where that is smaller.
 
-In `out_backprop` they need no care: there they only ever meet taps that reach them.
+In `out_backprop` they mostly need no care: there they only meet taps that reach them. But oneDNN's
+bfloat16 kernels take channels in pairs and, on processors without AMX, pair an odd last one with a
+channel of the cell beside it, multiplied by zero. There `out_backprop` is looked at in the same
+way. For a pointwise filter nothing is: the look would take up to a third of the call.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tf_conv3d_grad import compiled, geometry, sizes, tf_compat
 from tf_conv3d_grad.lowering import tap_loop, tiles
-from tf_conv3d_grad.plan import OVERLAP_ADD, TAP_LOOP, Plan
+from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP, Plan
 from tf_conv3d_grad.problem import Attributes, Axis, Problem
+
+# What a look at one more tensor costs, in values looked at.
+_ONE_MORE = 2**15
 
 _Function = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def exact(problem: Problem, plan: Plan, compute: _Function) -> _Function:
-  """Returns `compute`, made exact for filters that are not finite.
+  """Returns `compute`, made exact for operands that are not finite.
 
   Args:
     problem: The problem.
@@ -37,14 +45,46 @@ def exact(problem: Problem, plan: Plan, compute: _Function) -> _Function:
   """
   if not _multiplies_padding(problem, plan):
     return compute
+  look = _Look.of(problem, plan)
   if tf.executing_eagerly():
-    return functools.partial(_eager, problem, compute)
+    return functools.partial(_eager, problem, look, compute)
   if not tf_compat.in_xla_context():
-    return functools.partial(_traced, problem, compute, _by_tap)
+    return functools.partial(_traced, problem, look, compute, _by_tap)
   # XLA cannot vectorize a branch over several filters.
   if _raw_multiplies_padding(problem) or tf_compat.in_vectorized_loop():
     return compute
-  return functools.partial(_traced, problem, compute, _raw)
+  return functools.partial(_traced, problem, look, compute, _raw)
+
+
+class _Look(NamedTuple):
+  """What is looked at for infinities and NaNs.
+
+  Attributes:
+    operands: How many of `filter` and `out_backprop`.
+    at_result: Whether the result is looked at before them, which shows them too.
+  """
+
+  operands: int
+  at_result: bool
+
+  @classmethod
+  def of(cls, problem: Problem, plan: Plan) -> _Look:
+    shapes = [problem.filter_shape]
+    if _multiplies_neighbours(problem, plan):
+      shapes.append(problem.out_backprop_shape)
+    if not sizes.is_known(*problem.input_shape, *itertools.chain(*shapes)):
+      return cls(len(shapes), at_result=False)
+    # Whichever is less: a filter may be a hundred times larger than the result.
+    values = sum(map(math.prod, shapes)) + _ONE_MORE * (len(shapes) - 1)
+    return cls(len(shapes), at_result=math.prod(problem.input_shape) < values)
+
+
+def _multiplies_neighbours(problem: Problem, plan: Plan) -> bool:
+  """Returns whether a plan may multiply channels of a cell's neighbour by zero."""
+  if plan.lowering != KERNEL or plan.kernel_dtype != tf.bfloat16:
+    return False
+  channels = problem.out_channels // problem.groups if plan.by_group else problem.out_channels
+  return not (sizes.is_known(channels) and channels % 2 == 0)
 
 
 def _multiplies_padding(problem: Problem, plan: Plan) -> bool:
@@ -98,34 +138,30 @@ def _raw_multiplies_padding(problem: Problem) -> bool:
 
 def _eager(
   problem: Problem,
+  look: _Look,
   compute: _Function,
   filter: tf.Tensor,  # noqa: A002
   out_backprop: tf.Tensor,
 ) -> tf.Tensor:
-  # Of the two the smaller: a filter may be a hundred times larger than the result.
-  if not _is_smaller(problem.input_shape, problem.filter_shape):
-    if _is_finite(filter):
+  operands = (filter, out_backprop)[: look.operands]
+  if not look.at_result:
+    if all(map(_is_finite, operands)):
       return compute(filter, out_backprop)
   else:
     result = compute(filter, out_backprop)
-    if _is_finite(result) or _is_finite(filter):
+    if _is_finite(result) or all(map(_is_finite, operands)):
       return result
   return tap_loop.backprop_input(problem, Plan(TAP_LOOP), filter, out_backprop)
 
 
 def _is_finite(tensor: tf.Tensor) -> bool:
-  try:
-    array = np.asarray(memoryview(tensor))  # numpy() copies
-  except (TypeError, ValueError, BufferError, NotImplementedError):  # NumPy has no bfloat16
-    array = tensor.numpy()
-  return _array_is_finite(array)
-
-
-def _array_is_finite(array: np.ndarray) -> bool:
+  array = tensor.__array__()  # numpy() copies, and bfloat16 is none of NumPy's for `np.asarray`
   if array.dtype.itemsize == 2:
-    # NumPy adds halves up one by one; as integers it finds the largest exponent at once.
-    exponent = 0x7C00 if array.dtype == np.float16 else 0x7F80
-    return bool((array.view(np.uint16) & exponent).max(initial=0) < exponent)
+    # NumPy adds halves up one by one. As integers, infinities and NaNs are the largest of a sign.
+    infinity = 0x7C00 if array.dtype == np.float16 else 0x7F80
+    return bool(
+      array.view(np.int16).max() < infinity and array.view(np.uint16).max() < infinity + 2**15
+    )
   with np.errstate(all="ignore"):
     total = array.sum()
   # The sum of large values may overflow, so only a finite one says something.
@@ -134,6 +170,7 @@ def _array_is_finite(array: np.ndarray) -> bool:
 
 def _traced(
   problem: Problem,
+  look: _Look,
   compute: _Function,
   instead: Callable[[Problem, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
   filter: tf.Tensor,  # noqa: A002
@@ -144,24 +181,20 @@ def _traced(
   def recomputed() -> tf.Tensor:
     return instead(problem, result, filter, out_backprop)
 
-  if not _is_smaller(problem.input_shape, problem.filter_shape):
-    return tf.cond(_has_finite_sum(filter), lambda: result, recomputed)
-  return tf.cond(
-    _has_finite_sum(result),
-    lambda: result,
-    lambda: tf.cond(_has_finite_sum(filter), lambda: result, recomputed),
-  )
+  def unless_not_finite() -> tf.Tensor:
+    finite = map(_has_finite_sum, (filter, out_backprop)[: look.operands])
+    return tf.cond(functools.reduce(tf.logical_and, finite), lambda: result, recomputed)
+
+  if not look.at_result:
+    return unless_not_finite()
+  return tf.cond(_has_finite_sum(result), lambda: result, unless_not_finite)
 
 
 def _has_finite_sum(tensor: tf.Tensor) -> tf.Tensor:
   """Returns whether the sum is finite, which it is not if any value is not; or if it overflows."""
-  if tensor.dtype.size == 2:
+  if tensor.dtype == tf.float16:  # its sums overflow soon, bfloat16's do not
     tensor = tf.cast(tensor, tf.float32)
   return tf.math.is_finite(tf.reduce_sum(tensor))
-
-
-def _is_smaller(shape: list, than: list) -> bool:
-  return sizes.is_known(*shape, *than) and math.prod(shape) < math.prod(than)
 
 
 def _raw(

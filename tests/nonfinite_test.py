@@ -1,0 +1,101 @@
+"""How infinities and NaNs are found, and that a kernel's pairs of channels spread none.
+
+Where they go in every kind of call is in `accuracy_test`.
+"""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+
+import tf_conv3d_grad
+from tf_conv3d_grad import nonfinite, policy, validation
+from tf_conv3d_grad.conformance import oracle
+from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.conformance.differential import WAYS
+from tf_conv3d_grad.lowering import kernel
+
+
+class IsFiniteTest(parameterized.TestCase):
+  @parameterized.parameters("float16", "bfloat16")
+  def test_every_value_that_is_none_is_found(self, dtype):
+    dtype = tf.as_dtype(dtype)
+    for bits in range(2**16):
+      value = np.array([0, bits, 0], np.uint16).view(dtype.as_numpy_dtype)
+      with np.errstate(invalid="ignore"):
+        expected = bool(np.isfinite(value[1]))
+      if nonfinite._is_finite(tf.constant(value)) != expected:
+        self.fail(f"{bits:#x} is taken for {'an infinity or a NaN' if expected else 'finite'}")
+
+  @parameterized.parameters("float32", "float64")
+  def test_a_sum_that_overflows_is_none(self, dtype):
+    largest = np.finfo(dtype).max
+    self.assertTrue(nonfinite._is_finite(tf.constant([largest, largest], dtype)))
+    self.assertFalse(nonfinite._is_finite(tf.constant([largest, np.inf], dtype)))
+
+
+def specials(result):
+  """Returns where an array has NaNs and infinities of either sign."""
+  result = np.asarray(result).astype(np.float64)
+  return np.isnan(result), np.isposinf(result), np.isneginf(result)
+
+
+class PairsOfChannelsTest(parameterized.TestCase):
+  """oneDNN's bfloat16 kernels take channels in pairs; an odd one may be given a neighbour's."""
+
+  def each_with_an_infinity(self, case):
+    """Yields arguments with an infinity in one channel of a cell in the middle, and the result's.
+
+    The result's: the arrays of `specials`.
+    """
+    for channel in range(case.out_channels):
+      arguments = case.arguments()
+      last = case.data_format == "NDHWC"
+      cells = np.moveaxis(arguments["out_backprop"], -1 if last else 1, -1)  # a view
+      cells[(0, *(length // 2 for length in cells.shape[1:4]), channel)] = np.inf
+      with np.errstate(invalid="ignore"):
+        exact = oracle.conv3d_backprop_input(case, arguments["filter"], arguments["out_backprop"])
+      with self.subTest(channel=channel):
+        yield arguments, exact
+
+  @parameterized.product(
+    notation=(
+      "mb1_id4x5x6_ic2oc1_k3s1d1_ndhwc_bf16",
+      "mb1_id4x5x6_ic2oc1_k1x1x2s1d1_ndhwc_bf16",
+      "mb2_id5x4x6_ic2oc3_k3x2x3s2d1_ncdhw_bf16",
+      "mb1_id6_ic16oc5_k2s1d2_ndhwc_bf16_valid",
+      "mb1_id36_ic2oc1_k3s1d1_ndhwc_bf16",  # a result so large that the operands are looked at
+    ),
+    way=("never", "graph", "unknown-sizes"),
+  )
+  def test_they_reach_no_other_cells(self, notation, way):
+    case = Case.parse(notation)
+    with tf_conv3d_grad.jit_compile(False):
+      for arguments, exact in self.each_with_an_infinity(case):
+        result = WAYS[way](tf_conv3d_grad.Conv3DBackpropInputV2, case, arguments)
+        np.testing.assert_array_equal(specials(result), specials(exact))
+
+  def test_nor_group_by_group(self):
+    case = Case.parse("mb1_id4x5x6_ic4oc6g2_k3s1d1_ndhwc_bf16")
+    problem = validation.validate(**case.arguments())[0]
+    plans = [p for p in policy.candidates(problem, policy.Environment.here()) if p.by_group]
+    compute = functools.partial(kernel.backprop_input, problem, plans[0])
+    compute = nonfinite.exact(problem, plans[0], compute)
+    for arguments, exact in self.each_with_an_infinity(case):
+      result = compute(*map(tf.constant, (arguments["filter"], arguments["out_backprop"])))
+      np.testing.assert_array_equal(specials(result), specials(exact))
+
+  @parameterized.parameters(1, 3, 5, 17)
+  def test_of_a_pointwise_filter_they_reach_the_cells_beside_them_at_most(self, channels):
+    case = Case.parse(f"mb2_id3x4x5_ic4oc{channels}_k1s1d1_ndhwc_bf16")
+    for arguments, exact in self.each_with_an_infinity(case):
+      result = np.asarray(WAYS["never"](tf_conv3d_grad.Conv3DBackpropInputV2, case, arguments))
+      (cell,) = np.flatnonzero(np.isinf(exact).any(-1))
+      wrong = (np.array(specials(result)) != specials(exact)).any(0)
+      self.assertLessEqual({*np.flatnonzero(wrong.any(-1))}, {cell - 1, cell + 1})
+      self.assertTrue(np.isnan(result[wrong].astype(np.float64)).all())
+
+
+if __name__ == "__main__":
+  absltest.main()
