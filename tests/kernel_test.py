@@ -1,9 +1,13 @@
-"""TensorFlow's own kernel, called for one group after the other."""
+"""TensorFlow's own kernel, called for each group and for each sample of a batch."""
 
+import dataclasses
+from unittest import mock
+
+import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from tests import testing
-from tf_conv3d_grad import policy, validation
+from tf_conv3d_grad import policy, processor, validation
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.lowering import kernel
 
@@ -54,6 +58,56 @@ class ByGroupTest(testing.OpTestCase):
     problem = validation.validate(**Case.parse(text).arguments())[0]
     here = policy.Environment("CPU", onednn=True, in_xla=False, mode="auto")
     self.assertEqual(policy.choose(problem, here).by_group, taken)
+
+
+def by_sample(case, by_sample=True):
+  """Returns the problem and the plan of the kernel, sample by sample or at once."""
+  problem = validation.validate(**case.arguments())[0]
+  plan = policy.choose(problem, dataclasses.replace(policy.Environment.here(), mode=False))
+  return problem, dataclasses.replace(plan, by_sample=by_sample)
+
+
+class BySampleTest(testing.OpTestCase):
+  @parameterized.product(
+    text=(
+      "mb2_id5x4x6_ic4oc6_k3x2x1s2x1x1d1_ndhwc_f32",
+      "mb3_id4x5x3_ic3oc5_k2x3x3s1d1_ndhwc_f64_valid",
+      "mb4_id6x5x4_ic4oc4_k3s2x1x2d1_ncdhw_f64",
+      "mb2_id4x5x3_ic6oc4_k3s2d1_ndhwc_f16",
+      "mb17_id4x3x3_ic2oc3_k3s2d1_ndhwc_f32",  # too many to unroll
+      "mb17_id4x3x3_ic2oc3_k3s1d1_ncdhw_f16",
+    ),
+    is_by_sample=(True, False),
+    eager=(True, False),
+  )
+  def test_both_ways_are_right(self, text, is_by_sample, eager):
+    case = Case.parse(text)
+    problem, plan = by_sample(case, is_by_sample)
+    filter, out_backprop = testing.tensors(case)
+    if eager:
+      compute = kernel.eager_backprop_input(problem, plan)
+    else:
+      compute = tf.function(lambda *operands: kernel.backprop_input(problem, plan, *operands))
+    self.assert_right(case, case.arguments(), compute(filter, out_backprop))
+
+  def test_eager_calls_of_one_kind_are_one_graph(self):
+    case = Case.parse("mb3_id4_ic2oc3_k3s2d1_ndhwc_f64")
+    first, second = (kernel.eager_backprop_input(*by_sample(case)) for _ in range(2))
+    for compute, seed in ((first, 0), (second, 1)):
+      self.assert_right(case, case.arguments(seed), compute(*testing.tensors(case, seed)))
+    self.assertIs(first, second)
+    kernels = [node for node in first.graph.as_graph_def().node if "Conv3D" in node.op]
+    self.assertLen(kernels, 3)
+
+  def test_a_loop_over_samples_has_an_iteration_for_each_core(self):
+    case = Case.parse("mb17_id4_ic2oc3_k3s2d1_ndhwc_f64")
+    problem, plan = by_sample(case)
+    specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in testing.tensors(case)]
+    traced = tf.function(lambda *operands: kernel.backprop_input(problem, plan, *operands))
+    with mock.patch.object(processor, "cores", return_value=3):
+      graph = traced.get_concrete_function(*specs).graph
+    loops = [node for node in graph.as_graph_def().node if node.op in ("While", "StatelessWhile")]
+    self.assertEqual([loop.attr["parallel_iterations"].i for loop in loops], [3])
 
 
 if __name__ == "__main__":

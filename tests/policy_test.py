@@ -5,7 +5,16 @@ from unittest import mock
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from tf_conv3d_grad import costs, explain, policy, processor, tf_compat, validation
+from tf_conv3d_grad import (
+  costs,
+  eigen,
+  explain,
+  functions,
+  policy,
+  processor,
+  tf_compat,
+  validation,
+)
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.lowering import tiles
 from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP
@@ -141,6 +150,79 @@ class ChoiceTest(parameterized.TestCase):
       problem_of("mb1_id200x1x1_ic1oc1_k100x1x1s1d1_ndhwc_f32"), environment(in_xla=True)
     )
     self.assertEqual(plan.lowering, TAP_LOOP)
+
+
+class BatchTest(parameterized.TestCase):
+  """Which plans take a batch sample by sample, with an L3 cache of 320 MB."""
+
+  def setUp(self):
+    super().setUp()
+    for module, name, value in ((tf_compat, "eigen_l3_bytes", 320 << 20), (processor, "cores", 2)):
+      self.enter_context(mock.patch.object(module, name, return_value=value))
+    policy._remembered_choice.cache_clear()
+    self.addCleanup(policy._remembered_choice.cache_clear)
+
+  def plan(self, problem, function=functions.BACKPROP_INPUT, onednn=False):
+    plan = policy.choose(problem, environment(onednn=onednn, mode=False), function)
+    self.assertEqual(plan.lowering, KERNEL)
+    return plan
+
+  @parameterized.parameters(
+    ("mb2_id24_ic32oc64_k3s2d1_ndhwc_f32", True),
+    ("mb2_id24_ic32oc64_k3s2d1_ncdhw_f16", True),
+    ("mb4_id8_ic4oc4_k3s2d1_ndhwc_f64", True),
+    ("mb2_id8_ic16oc16_k3s1x2x1d1_ndhwc_f32", True),
+    ("mb1_id24_ic32oc64_k3s2d1_ndhwc_f32", False),
+    ("mb2_id16_ic96oc96_k3s1d1_ndhwc_f32", False),
+    ("mb2_id24_ic64oc8_k3s1d1_ncdhw_f16", False),
+    ("mb64_id4_ic8oc8_k1s1d1_ndhwc_f32", False),
+  )
+  def test_those_that_eigen_would_look_up_element_by_element(self, text, by_sample):
+    self.assertEqual(self.plan(problem_of_shapes(text)).by_sample, by_sample)
+
+  def test_onednn_takes_every_batch_at_once_and_eigen_what_it_has_beside_it(self):
+    for dtype, by_sample in (("f32", False), ("bf16", False), ("f16", False), ("f64", True)):
+      problem = problem_of_shapes(f"mb2_id24_ic32oc64_k3s2d1_ndhwc_{dtype}")
+      self.assertEqual(self.plan(problem, onednn=True).by_sample, by_sample, dtype)
+
+  def test_the_convolution_itself_takes_every_batch_at_once(self):
+    problem = problem_of_shapes("mb2_id24_ic32oc64_k3s2d1_ndhwc_f32_valid")
+    self.assertFalse(self.plan(problem, functions.CONV3D).by_sample)
+
+  def test_each_group_is_a_problem_of_its_own(self):
+    problem = problem_of_shapes("mb2_id16_ic64oc64g2_k3s2d1_ndhwc_f32")
+    with mock.patch.object(eigen, "is_faster_by_sample", return_value=True) as asked:
+      plans = policy.candidates(problem, environment(onednn=False))
+    self.assertIn((True, True), [(plan.by_group, plan.by_sample) for plan in plans])
+    for call in asked.call_args_list:
+      group = call.args[0]
+      self.assertEqual((group.in_channels, group.out_channels, group.groups), (32, 32, 1))
+
+  @parameterized.parameters(
+    ([None, 24, 24, 24, 32], 2, True),
+    ([None, 24, 24, 24, 32], 1, False),
+    ([None, 24, 24, 24, 1], 1, True),
+    ([None, None, None, None, 32], 2, True),
+    ([None, None, None, None, 32], 1, False),
+    ([None, None, None, None, 1], 1, False),
+  )
+  def test_an_unknown_batch_is_one_of_two_and_of_other_sizes_strides_tell(
+    self, shape, stride, by_sample
+  ):
+    batch, *cells, channels = shape
+
+    def call(filter, like, out_backprop):
+      input_sizes = [size or tf.shape(like)[axis] for axis, size in enumerate(shape)]
+      strides = [1, stride, stride, stride, 1]
+      problem = explain(input_sizes, filter, out_backprop, strides, "SAME").problem
+      self.assertFalse(problem.is_static)
+      self.assertEqual(self.plan(problem).by_sample, by_sample)
+      return out_backprop
+
+    out_shape = [batch, *(cell and cell // stride for cell in cells), 64]
+    shapes = [3, 3, 3, channels, 64], shape, out_shape
+    specs = [tf.TensorSpec(each, tf.float64) for each in shapes]
+    tf.function(call, autograph=False).get_concrete_function(*specs)
 
 
 class ExplainTest(parameterized.TestCase):

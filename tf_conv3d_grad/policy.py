@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_conv3d_grad import costs, geometry, mode, processor, sizes, tf_compat
+from tf_conv3d_grad import costs, eigen, geometry, mode, processor, sizes, tf_compat
 from tf_conv3d_grad.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D, Function
 from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP, Plan
 from tf_conv3d_grad.problem import NCDHW, NDHWC, Problem
@@ -22,9 +22,6 @@ _CACHE_COLUMN_BYTES = (16 << 20, 6 << 20)
 # Python unrolls the taps and phases of an axis; beyond these only a loop is sensible.
 _MAX_UNROLLED = 64
 _MAX_PHASES = 64
-# A kernel of Eigen's takes a batch of several samples up to 100 times longer than one by one: 24^3,
-# 32 to 64 channels, k=3 s=2, float32: 4.4 ms for a batch of 1, 646 ms for 2. Not worth it below:
-_BY_SAMPLE_FLOPS = 5e6
 
 # Groups that the kernel is called for one by one, at most.
 _MAX_GROUPS = 32
@@ -104,7 +101,8 @@ def choices(
   never = dataclasses.replace(environment, mode=False)  # what is compiled here comes first
   others = _own_choices(problem, never, function)
   if first.plan.lowering != KERNEL:
-    others.insert(0, _kernel_itself(problem, _kernel_plan(problem, environment), environment))
+    kernel = _kernel_plan(problem, environment, function)
+    others.insert(0, _kernel_itself(problem, kernel, environment))
   return list(dict.fromkeys([first, *others]))
 
 
@@ -112,7 +110,7 @@ def candidates(problem: Problem, environment: Environment) -> list[Plan]:
   """Returns the plans worth timing for a static problem, the one that `choose` takes first."""
   plans = [choice.plan for choice in choices(problem, environment)]
   if not environment.in_xla and environment.mode is not True:
-    kernel = _kernel_plan(problem, environment)
+    kernel = _kernel_plan(problem, environment, BACKPROP_INPUT)
     if _can_by_group(problem) and _kernel_can(problem, kernel, environment):
       plans.append(dataclasses.replace(kernel, by_group=True))
   if environment.device != "GPU" and _can_unroll(problem, BACKPROP_INPUT):
@@ -125,7 +123,7 @@ def candidates(problem: Problem, environment: Environment) -> list[Plan]:
 
 def _kernel_choice(problem: Problem, environment: Environment, function: Function) -> Choice | None:
   """Returns TensorFlow's kernel, or what beats it from the first call on, if it takes the call."""
-  plan = _kernel_plan(problem, environment)
+  plan = _kernel_plan(problem, environment, function)
   if environment.device == "GPU":  # cuDNN takes every case
     return Choice(dataclasses.replace(plan, compiled=environment.mode is not False), None)
   if environment.in_xla or environment.mode is True:
@@ -207,7 +205,7 @@ def _uncompiled(problem: Problem, cost: costs.Cost) -> costs.Cost:
   return costs.Cost(factor * cost.seconds + calls_s, 2 * cost.column_bytes)
 
 
-def _kernel_plan(problem: Problem, environment: Environment) -> Plan:
+def _kernel_plan(problem: Problem, environment: Environment, function: Function) -> Plan:
   if environment.device == "GPU":
     return Plan(
       KERNEL, device="GPU", kernel_dtype=problem.dtype, kernel_format=problem.data_format
@@ -224,9 +222,28 @@ def _kernel_plan(problem: Problem, environment: Environment) -> Plan:
     if dtype == tf.float32 or pointwise:
       return dataclasses.replace(plan, kernel_format=problem.data_format)
     return plan
-  several = not sizes.is_known(problem.batch) or problem.batch > 1
-  large = not problem.is_static or costs.flops(problem) > _BY_SAMPLE_FLOPS * problem.batch
-  return dataclasses.replace(plan, by_sample=several and large)
+  # Its other two functions Eigen computes in one way whatever the batch, and sooner at once.
+  by_sample = function is BACKPROP_INPUT and _is_faster_by_sample(problem, dtype)
+  return dataclasses.replace(plan, by_sample=by_sample)
+
+
+def _is_faster_by_sample(problem: Problem, dtype: tf.DType) -> bool:
+  """Returns whether Eigen's kernel is to compute the samples of a batch one by one.
+
+  It looks a batch up element by element, which takes up to 1000 times as long, where the columns of
+  as many samples as fill the L3 cache are more than 25 times the three tensors, and one axis has a
+  stride. Elsewhere it is now faster at once and now by sample; `eigen` has the reasons, figures and
+  TensorFlow's file.
+  """
+  if not sizes.is_known(problem.batch):
+    problem = problem.replace(batch=2)  # with the smallest batch it happens most
+  if not problem.is_static:
+    return problem.strides != (1, 1, 1)
+  if problem.groups > 1:
+    problem = problem.replace(
+      in_channels=problem.filter_in_channels, out_channels=problem.out_channels // problem.groups
+    )
+  return problem.batch > 1 and eigen.is_faster_by_sample(problem, dtype)
 
 
 def is_onednn(plan: Plan, environment: Environment) -> bool:

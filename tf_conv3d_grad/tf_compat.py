@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import ctypes
 import functools
 import os
+import platform
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -326,6 +328,27 @@ def _takes_dilations() -> bool:
   except tf.errors.OpError:
     return False
   return True
+
+
+@functools.cache
+def eigen_l3_bytes() -> int | None:
+  """Returns how large Eigen takes the L3 cache to be, None where its function is not to be had.
+
+  Nothing else tells: of AMD's processors Eigen asks for the caches of the whole package, where
+  Linux knows of those that some cores share.
+  """
+  try:
+    library = ctypes.CDLL(os.path.join(tf.sysconfig.get_lib(), "libtensorflow_framework.so.2"))
+    # void Eigen::internal::queryCacheSizes(int& l1, int& l2, int& l3)
+    query = library["_ZN5Eigen8internal15queryCacheSizesERiS1_S1_"]
+  except (OSError, AttributeError):
+    return None
+  query.restype = None
+  found = [ctypes.c_int() for _ in range(3)]
+  query(*map(ctypes.byref, found))
+  # What Eigen takes for granted where the processor does not say.
+  default = 2 << 20 if platform.machine() in ("x86_64", "AMD64") else 512 << 10
+  return found[2].value if found[2].value > 0 else default
 
 
 @functools.cache

@@ -12,12 +12,15 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tf_conv3d_grad import sizes, tf_compat
+from tf_conv3d_grad import compiled, processor, sizes, tf_compat
 from tf_conv3d_grad.plan import Plan
 from tf_conv3d_grad.problem import NDHWC, Problem, channels_last, from_channels_last
 
 # Samples up to which a batch is unrolled rather than looped over.
 _MAX_UNROLLED_BATCH = 16
+
+# What computes batches sample by sample in eager calls. Each holds a graph of some 100 kB.
+_by_sample = compiled.FunctionCache(256)
 
 
 def backprop_input(
@@ -61,6 +64,8 @@ def eager_backprop_input(
   if plan.by_group:
     of_group = eager_backprop_input(*_one_group(problem, plan))
     return functools.partial(_grouped, of_group, problem)
+  if plan.by_sample:
+    return _by_sample.get((problem, plan), functools.partial(_traced, problem, plan))
   inner = _as_the_kernel_takes_it(problem, plan)
   input_sizes, attributes = sizes.as_tensor(inner.input_shape), _attributes(inner)
 
@@ -69,8 +74,6 @@ def eager_backprop_input(
       input_sizes=input_sizes, filter=filter, out_backprop=out_backprop, **attributes
     )
 
-  if plan.by_sample:
-    return functools.partial(backprop_input, problem, plan)
   if inner.data_format == problem.data_format:
     if inner.dtype == problem.dtype:
       return compute
@@ -86,16 +89,24 @@ def eager_backprop_input(
   )
 
 
+def _traced(problem: Problem, plan: Plan) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+  """Returns `backprop_input` as a graph, in which the samples of a batch run side by side.
+
+  Eagerly one would wait for the other, though Eigen's kernel leaves most of it to one thread.
+  """
+  shapes = (problem.filter_shape, problem.out_backprop_shape)
+  function = tf.function(functools.partial(backprop_input, problem, plan), autograph=False)
+  # Called by itself, without a look at the operands for the right graph, in half the time.
+  return function.get_concrete_function(*(tf.TensorSpec(shape, problem.dtype) for shape in shapes))
+
+
 def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
   """Returns the convolution itself, the op's derivative in `out_backprop`."""
   inner = _as_the_kernel_takes_it(problem, plan)
   filter = _cast(filter, inner.dtype)  # noqa: A001
-
-  def compute(tensor: tf.Tensor) -> tf.Tensor:
-    tensor = tf_compat.without_wrong_shape(tensor, inner.padding, inner.dilations)
-    return tf_compat.raw_conv3d(input=tensor, filter=filter, **_attributes(inner))
-
-  result = _mapped(compute, plan, inner, _adapted(input, problem, inner))
+  input = _adapted(input, problem, inner)  # noqa: A001
+  input = tf_compat.without_wrong_shape(input, inner.padding, inner.dilations)  # noqa: A001
+  result = tf_compat.raw_conv3d(input=input, filter=filter, **_attributes(inner))
   return _restored(result, problem, inner)
 
 
@@ -147,7 +158,7 @@ def _mapped(
   return tf.map_fn(
     tf.autograph.experimental.do_not_convert(lambda sample: compute(sample[tf.newaxis])[0]),
     tensor,
-    parallel_iterations=1,
+    parallel_iterations=processor.cores(),  # each holds the columns of a sample
   )
 
 
