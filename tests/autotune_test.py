@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import stat
+import threading
 import warnings
 from unittest import mock
 
@@ -16,9 +17,9 @@ import tf_conv3d_grad
 from tests import testing
 from tf_conv3d_grad import (
   autotune,
-  bilinear,
   compiled,
   eager_calls,
+  execution,
   policy,
   tf_compat,
   tuning_file,
@@ -26,7 +27,7 @@ from tf_conv3d_grad import (
 )
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.lowering import overlap_add
-from tf_conv3d_grad.plan import OVERLAP_ADD
+from tf_conv3d_grad.plan import OVERLAP_ADD, Plan
 
 CASE = Case.parse("mb1_id5x4x6_ic2oc3_k3s2d1_ndhwc_f32")
 OTHER = Case.parse("mb2_id6x4x5_ic3oc2_k2x3x3s1d1_ncdhw_f64")
@@ -94,6 +95,14 @@ class TimingTest(AutotuneTestCase):
     self.assert_call_is_right(way, case)
     self.assertEqual(timed.call_count, 1)
 
+  @parameterized.parameters(*WAYS)
+  def test_where_no_thread_can_be_started_it_is_timed_all_the_same(self, way):
+    timed = self.counted()
+    refusal = RuntimeError("can't create new thread at interpreter shutdown")
+    with mock.patch.object(threading.Thread, "start", side_effect=refusal):
+      self.assert_call_is_right(way)
+    self.assertEqual(timed.call_count, 1)
+
   @parameterized.product(way=tuple(WAYS), place=tuple(range(6)))
   def test_any_winner_gives_the_right_result(self, way, place):
     taken = []
@@ -106,9 +115,9 @@ class TimingTest(AutotuneTestCase):
     self.assert_call_is_right(way)
     self.assertLen(taken, 1)
     file = json.loads(tuning_file.path().read_text())
-    self.assertEqual(list(file["winners"].values()), [str(taken[0])])
+    self.assertEqual(list(file["winners"].values()), [taken[0].fields()])
 
-  def test_candidates_have_names_of_their_own(self):
+  def test_candidates_have_fields_and_names_of_their_own(self):
     problem = validation.validate(**CASE.arguments())[0]
     for in_xla in (False, True):
       here = policy.Environment("CPU", onednn=True, in_xla=in_xla, mode="auto")
@@ -116,6 +125,7 @@ class TimingTest(AutotuneTestCase):
       self.assertGreater(len(plans), 1)
       self.assertEqual(plans[0], policy.choose(problem, here))
       self.assertLen({str(plan) for plan in plans}, len(plans))
+      self.assertLen({json.dumps(plan.fields()) for plan in plans}, len(plans))
 
   def test_the_fastest_wins_unless_the_expected_is_as_fast(self):
     clock = 0.0
@@ -149,12 +159,12 @@ class TimingTest(AutotuneTestCase):
     self.enter_context(mock.patch.object(autotune, "_fastest", fragile))
     self.assert_call_is_right()
     self.assertLen(failed, 1)
-    (label,) = json.loads(tuning_file.path().read_text())["winners"].values()
-    self.assertNotEqual(label, str(failed[0]))
+    (winner,) = json.loads(tuning_file.path().read_text())["winners"].values()
+    self.assertNotEqual(winner, failed[0].fields())
 
   def test_candidates_that_xla_cannot_compile_are_left_out(self):
     lowerings = {"backprop_input": fails_in_xla}
-    self.enter_context(mock.patch.dict(bilinear._LOWERINGS[OVERLAP_ADD], lowerings))
+    self.enter_context(mock.patch.dict(execution._LOWERINGS[OVERLAP_ADD], lowerings))
     compiled._cache.clear()  # other tests may have compiled what is to fail here
     self.addCleanup(compiled._cache.clear)
     warnings.simplefilter("ignore", RuntimeWarning)
@@ -200,6 +210,20 @@ class TimingTest(AutotuneTestCase):
     self.assertNotEqual(after.chosen.plan, before.chosen.plan)
     self.assertIn(before.chosen, after.called)
 
+  def test_switched_on_after_a_first_call_it_takes_effect(self):
+    timed = self.counted()
+    for setting, count in (("0", 0), ("1", 1), ("0", 1)):
+      with mock.patch.dict(os.environ, {autotune.ENVIRONMENT_VARIABLE: setting}):
+        self.assert_call_is_right()
+      self.assertEqual(timed.call_count, count)
+
+  @parameterized.parameters("", " ")
+  def test_a_setting_that_is_empty_is_none(self, setting):
+    timed = self.counted()
+    with mock.patch.dict(os.environ, {autotune.ENVIRONMENT_VARIABLE: setting}):
+      self.assert_call_is_right()
+    timed.assert_not_called()
+
   def test_a_setting_that_means_nothing_is_refused(self):
     with mock.patch.dict(os.environ, {autotune.ENVIRONMENT_VARIABLE: "maybe"}):
       with self.assertRaisesRegex(ValueError, autotune.ENVIRONMENT_VARIABLE):
@@ -228,7 +252,7 @@ DAMAGED = {
   "another format": replaced(format="something else"),
   "another machine": replaced(made_by={"processor": "another"}),
   "winners are a list": replaced(winners=[1, 2]),
-  "a winner is no text": replaced(winners={"key": ["overlap_add"]}),
+  "a winner has no fields": replaced(winners={"key": "overlap_add"}),
 }
 
 
@@ -238,6 +262,25 @@ class FileTest(AutotuneTestCase):
     self.assert_call_is_right()
     self.file = tuning_file.path()
     self.fresh()
+
+  def test_winners_stay_when_plans_are_worded_anew(self):
+    timed = self.counted()
+    with mock.patch.object(Plan, "__str__", lambda plan: "reworded"), mock.patch.object(
+      Plan, "parameters", "reworded"
+    ):
+      self.assert_call_is_right()
+    timed.assert_not_called()
+
+  def test_one_in_an_earlier_format_is_replaced_without_a_word(self):
+    content = json.loads(self.file.read_text())
+    current = content["format"]
+    content["format"] = "tf_conv3d_grad autotuning 1"
+    content["winners"] = dict.fromkeys(content["winners"], "overlap_add compiled gather DHW")
+    self.file.write_text(json.dumps(content))
+    timed = self.counted()
+    self.assert_call_is_right()
+    self.assertEqual(timed.call_count, 1)
+    self.assertEqual(json.loads(self.file.read_text())["format"], current)
 
   def test_it_is_its_owners_only(self):
     self.assertEqual(stat.S_IMODE(self.file.stat().st_mode), 0o600)
@@ -281,8 +324,9 @@ class FileTest(AutotuneTestCase):
       testing_file.rename(place)
 
   def test_a_winner_that_is_no_candidate_is_timed_again(self):
+    code = "__import__('os').abort()"
     content = json.loads(self.file.read_text())
-    content["winners"] = dict.fromkeys(content["winners"], "__import__('os').abort()")
+    content["winners"] = dict.fromkeys(content["winners"], {"lowering": code, code: code})
     self.file.write_text(json.dumps(content))
     timed = self.counted()
     self.assert_call_is_right()
@@ -300,7 +344,7 @@ class FileTest(AutotuneTestCase):
     self.counted()
     self.assert_call_is_right()  # has read the file
     content = json.loads(self.file.read_text())
-    content["winners"]["of another process"] = "overlap_add"
+    content["winners"]["of another process"] = {"lowering": "overlap_add"}
     self.file.write_text(json.dumps(content))
     self.assert_call_is_right(case=OTHER)
     self.assertLen(json.loads(self.file.read_text())["winners"], 3)

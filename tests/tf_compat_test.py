@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 import warnings
 from unittest import mock
 
@@ -19,13 +20,12 @@ from tf_conv3d_grad.conformance.case import Case
 PRIVATE = {
   "tensorflow.python.ops.control_flow_util": "_graph_in_xla",
   "tensorflow.python.eager.record": "_could_possibly_record",
-  "tensorflow.python.eager.forwardprop_util": "_pack_tangents",
   "tensorflow.python.ops.gen_nn_ops": "_op_modules",
   "tensorflow.python.framework.ops": "_gradients",
   "tensorflow.python.eager.forwardprop": "_clear_jvp_functions",
   "tensorflow.compiler.tf2xla.ops.gen_xla_ops": "_update_slice",
 }
-ABSENT = {"_op_modules": [], "_gradients": {}, "_stop_recording": contextlib.nullcontext}
+ABSENT = {"_op_modules": [], "_gradients": {}, "stop_recording": contextlib.nullcontext}
 CASES = tuple(
   map(Case.parse, ("mb1_id4x5x6_ic2oc3_k3s2d1_ndhwc_f32", "mb1_id4x5x6_ic2oc3_k3s1d2_ncdhw_f64"))
 )
@@ -48,7 +48,9 @@ class MissingNamesTest(testing.OpTestCase):
     self.assertIn(tf.__version__, str(warned[0].message))
     self.assertEqual(getattr(loaded, attribute) or None, None)
 
-  @parameterized.product(case=CASES, attribute=(*PRIVATE.values(), "_stop_recording"))
+  @parameterized.product(
+    case=CASES, attribute=(*PRIVATE.values(), "stop_recording", "_record_operation")
+  )
   def test_the_op_and_its_patch_work_without_it(self, case, attribute):
     arguments = case.arguments(0)
     filter, out_backprop = testing.tensors(case)
@@ -103,6 +105,66 @@ class OneDnnTest(parameterized.TestCase):
     enabled = tf_compat.onednn_enabled()
     with tf.Graph().as_default():
       self.assertEqual(tf_compat.onednn_enabled.__wrapped__(), enabled)
+
+
+def without_threads():
+  """What Python 3.12 does while it ends, and any where the system has no more."""
+  refusal = RuntimeError("can't create new thread at interpreter shutdown")
+  return mock.patch.object(threading.Thread, "start", side_effect=refusal)
+
+
+@contextlib.contextmanager
+def in_a_graph():
+  with tf.Graph().as_default():
+    yield
+
+
+class OutsideTest(parameterized.TestCase):
+  """What is asked of TensorFlow wherever a call is."""
+
+  def facts(self):
+    # Not what was asked before.
+    return tf_compat.onednn_enabled.__wrapped__(), tf_compat.xla_compiles.__wrapped__()
+
+  def traced(self):
+    """Asks within a `tf.function` while that is traced."""
+    found = []
+    tf.function(lambda: found.append(self.facts()), autograph=False)()
+    return found[0]
+
+  def test_it_is_called_eagerly_from_within_a_graph(self):
+    eager = []
+    with tf.Graph().as_default(), tf.device("/GPU:3"):
+      tf_compat.outside(lambda: eager.append((tf.executing_eagerly(), tf.constant(1).device)))
+    (found,) = eager
+    self.assertEqual(found, (True, tf.constant(1).device))
+
+  def test_neither_device_nor_tape_of_eager_code_matter(self):
+    expected = self.facts()
+    with tf.GradientTape() as tape, tf.device("/job:elsewhere/task:7"):
+      self.assertEqual(self.facts(), expected)
+      tape.watch(one := tf_compat.outside(lambda: tf.constant(1.0)))
+      two = tf_compat.outside(lambda: 2 * one)
+    self.assertIsNone(tape.gradient(two, one))
+
+  @parameterized.parameters(contextlib.nullcontext, in_a_graph)
+  def test_its_exceptions_are_the_callers(self, place):
+    class OwnError(BaseException):
+      pass
+
+    def fail():
+      raise OwnError
+
+    with place(), self.assertRaises(OwnError):
+      tf_compat.outside(fail)
+
+  def test_without_threads_the_answers_are_the_same(self):
+    expected = self.facts()
+    with without_threads():
+      self.assertEqual(self.facts(), expected)
+      self.assertEqual(self.traced(), expected)
+      with tf.Graph().as_default():
+        self.assertEqual(tf_compat.onednn_enabled.__wrapped__(), expected[0])
 
 
 def load(without=None):

@@ -1,4 +1,7 @@
-"""Many threads at once: right results, no deadlock, one compilation a problem."""
+"""Many threads at once: right results, no deadlock, one compilation a problem.
+
+And calls when Python takes no new threads any more.
+"""
 
 import concurrent.futures
 import contextlib
@@ -9,11 +12,11 @@ from unittest import mock
 
 import numpy as np
 import tensorflow as tf
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import compiled, eager_calls
+from tf_conv3d_grad import compiled, eager_calls, tf_compat
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case
 
@@ -178,6 +181,50 @@ class ThreadsTest(testing.OpTestCase):
       (result,) = in_threads(lambda _: self.eager(case, None), count=1)
     self.assertEqual(nested, [True])
     self.assert_accurate(case, result, self.exact[case])
+
+
+# Makes the first calls of their kind, from within a graph and eagerly, once Python is ending.
+AT_THE_END = """
+import atexit, sys, threading
+import tensorflow as tf
+import tf_conv3d_grad
+from tests import testing
+from tf_conv3d_grad import tf_compat
+from tf_conv3d_grad.conformance.case import Case
+
+WAYS = {"in a graph": lambda call: tf.function(call)(), "eagerly": lambda call: call()}
+
+def call():
+  for number, (way, make) in enumerate(WAYS.items()):
+    case = Case.parse(f"mb1_id5x4x{5 + number}_ic2oc3_k3s1d1x2x1_ndhwc_f32")
+    arguments = case.arguments()
+    tf_compat.onednn_enabled.cache_clear()
+    tf_compat.xla_compiles.cache_clear()
+    result = make(lambda: tf_conv3d_grad.Conv3DBackpropInputV2(**arguments))
+    testing.OpTestCase().assert_right(case, arguments, result)
+    print(way, tf_compat.onednn_enabled(), tf_compat.xla_compiles(), flush=True)
+
+def later():
+  threading.main_thread().join()
+  call()
+
+if sys.argv[1] == "atexit":
+  atexit.register(call)
+else:
+  threading.Thread(target=later).start()
+"""
+
+
+class EndOfProcessTest(parameterized.TestCase):
+  @parameterized.product(place=("atexit", "a thread that outlives the main one"), tuned=("0", "1"))
+  def test_the_first_calls_of_a_process_that_is_ending_are_right(self, place, tuned):
+    cache = self.create_tempdir().full_path
+    child = testing.run_child(
+      ["-c", AT_THE_END, place], TF_CONV3D_GRAD_AUTOTUNE=tuned, XDG_CACHE_HOME=cache
+    )
+    facts = f"{tf_compat.onednn_enabled()} {tf_compat.xla_compiles()}"
+    lines = [f"in a graph {facts}", f"eagerly {facts}"]
+    self.assertEqual(child.stdout.splitlines(), lines, child.stderr[-3000:])
 
 
 if __name__ == "__main__":

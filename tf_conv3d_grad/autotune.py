@@ -8,8 +8,8 @@ so it is for whoever repeats the same shapes: training and serving.
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
+import functools
 import statistics
 import threading
 import time
@@ -38,7 +38,8 @@ _Function = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 # Timings would disturb each other, and several threads may ask for the same one.
 _lock = threading.RLock()
-_winners: dict[str, str] | None = None  # labels of plans by key; read from the file when first used
+# Fields of plans by key; read from the file when first used.
+_winners: tuning_file.Winners | None = None
 
 
 def is_on() -> bool:
@@ -72,9 +73,9 @@ def choose(
   with _lock:
     winner = _remembered(key, candidates)
     if winner is None:
-      # A thread of its own is in nobody's graph, gradient tape or device scope.
-      with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        winner = thread.submit(_fastest, problem, environment, candidates, compute).result()
+      winner = tf_compat.outside(
+        functools.partial(_fastest, problem, environment, candidates, compute)
+      )
       if winner is None:
         return candidates[0]
       _remember(key, winner)
@@ -100,15 +101,15 @@ def _remembered(key: str, candidates: list[Plan]) -> Plan | None:
   global _winners
   if _winners is None:
     _winners = tuning_file.read()
-  label = _winners.get(key)
+  fields = _winners.get(key)
   # What is in the file only ever selects among the candidates.
-  return next((plan for plan in candidates if str(plan) == label), None)
+  return next((plan for plan in candidates if plan.fields() == fields), None)
 
 
 def _remember(key: str, winner: Plan) -> None:
   global _winners
   # Other processes may have added theirs.
-  _winners = {**tuning_file.read(), **(_winners or {}), key: str(winner)}
+  _winners = {**tuning_file.read(), **(_winners or {}), key: winner.fields()}
   tuning_file.write(_winners)
 
 

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_conv3d_grad import compiled, execution, mode, policy, tf_compat, validation
+from tf_conv3d_grad import autotune, compiled, execution, mode, policy, tf_compat, validation
 from tf_conv3d_grad.functions import BACKPROP_INPUT
 
 # Each holds a few hundred bytes.
 CAPACITY = 4096
 
 _LISTS = (list, tuple)
+_INTEGERS = {int}
 
 _cache = compiled.FunctionCache(CAPACITY)
 
@@ -57,7 +58,7 @@ def find(
     input_sizes = np.asarray(input_sizes).tolist()
     if type(input_sizes) is not list:
       return None
-  elif type(input_sizes) not in _LISTS or not all(type(n) is int for n in input_sizes):
+  elif type(input_sizes) not in _LISTS or {*map(type, input_sizes)} != _INTEGERS:
     return None
   key = (
     tuple(input_sizes),
@@ -70,6 +71,7 @@ def find(
     tf_compat.shape_tuple(filter),
     tf_compat.shape_tuple(out_backprop),
     mode.current(),
+    autotune.is_on(),
     tf_compat.has_gpu() and tf_compat.device_type(filter, out_backprop),
   )
 
@@ -82,8 +84,18 @@ def find(
 
   try:
     return _cache.get(key, prepare)
-  except TypeError:  # an attribute that cannot be hashed, which is not of the right type either
-    return None
+  except TypeError:
+    if _is_hashable(key):
+      raise
+    return None  # an attribute that cannot be hashed, which is not of the right type either
+
+
+def _is_hashable(key: tuple) -> bool:
+  try:
+    hash(key)
+  except TypeError:
+    return False
+  return True
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
@@ -52,6 +53,14 @@ class Plan:
     """Returns the same plan, computing everything at a time."""
     return dataclasses.replace(self, tile=(None, None), samples=None)
 
+  def fields(self) -> dict[str, Any]:
+    """Returns the fields that are not their defaults, as JSON has them: names a plan in files.
+
+    What people read of a plan may be worded anew, these are to stay.
+    """
+    values = [(field, getattr(self, field.name)) for field in dataclasses.fields(self)]
+    return {field.name: _as_json(value) for field, value in values if value != field.default}
+
   @property
   def parameters(self) -> str:
     """The parameters of the lowering, as people read them."""
@@ -79,3 +88,10 @@ class Plan:
   def __str__(self) -> str:
     words = [self.lowering, "compiled" if self.compiled else "", self.parameters]
     return " ".join(word for word in words if word)
+
+
+def _as_json(value: Any) -> Any:
+  """Returns the value of a field as it comes out of a JSON file."""
+  if isinstance(value, tf.DType):
+    return value.name
+  return list(value) if isinstance(value, tuple) else value

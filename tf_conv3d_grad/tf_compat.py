@@ -6,7 +6,6 @@ slower, and one warning says so.
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import ctypes
 import functools
@@ -15,8 +14,9 @@ import platform
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -107,6 +107,7 @@ except ImportError:
   _update_slice = None
 
 _calling = threading.local()
+_T = TypeVar("_T")
 
 
 def conv3d_transpose(**arguments: Any) -> tf.Tensor:
@@ -280,17 +281,48 @@ def onednn_enabled() -> bool:
   kernel: only oneDNN's takes dilations. The call is valid, so a kernel that does not take it
   raises.
   """
-  # Whatever graph, device or strategy this thread is in, a new one is in none: within a graph the
-  # call would only be built, not made.
-  with concurrent.futures.ThreadPoolExecutor(1) as thread:
-    return thread.submit(_takes_dilations).result()
+  return outside(_takes_dilations)
 
 
 @functools.cache
 def xla_compiles() -> bool:
   """Returns whether XLA compiles functions for the CPU here; some builds of TensorFlow lack it."""
-  with concurrent.futures.ThreadPoolExecutor(1) as thread:
-    return thread.submit(_compiles).result()
+  return outside(_compiles)
+
+
+def outside(function: Callable[[], _T]) -> _T:
+  """Returns `function()`, called outside of the graph, tape and device scope that this is in.
+
+  Within a graph its operations would only be built, not run. It is called eagerly, unless eager
+  execution is switched off for the process, or no thread can be started to leave a graph of
+  TensorFlow 1.
+  """
+  if tf.executing_eagerly():
+    return _in_no_scope(function)
+  # A new thread is in no graph. It is none of an executor's, which refuse once the main thread has
+  # ended.
+  future: Future[_T] = Future()
+  thread = threading.Thread(target=_fulfil, args=(future, function), name="tf_conv3d_grad")
+  try:
+    thread.start()
+  except RuntimeError:  # Python may be ending, or be out of threads
+    with tf.init_scope():
+      return _in_no_scope(function)
+  return future.result()
+
+
+def _in_no_scope(function: Callable[[], _T]) -> _T:
+  with tf.device(None), stop_recording():
+    return function()
+
+
+def _fulfil(future: Future[_T], function: Callable[[], _T]) -> None:
+  try:
+    result = function()
+  except BaseException as error:  # Whatever it is, it is raised where the result is waited for.
+    future.set_exception(error)
+  else:
+    future.set_result(result)
 
 
 def _compiles() -> bool:
@@ -380,5 +412,9 @@ def _scope_device() -> str:
 
 
 def environment(name: str, default: str) -> str:
-  """Returns an environment variable, stripped, in lower case."""
-  return os.environ.get(name, default).strip().lower()
+  """Returns an environment variable, stripped, in lower case; the default if it is not set.
+
+  One that is empty or blank counts as not set.
+  """
+  text = os.environ.get(name)
+  return text and text.strip().lower() or default

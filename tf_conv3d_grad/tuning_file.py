@@ -1,8 +1,9 @@
 """The file that keeps what `autotune` has found, in the user's cache directory.
 
-It is JSON and holds nothing but text that selects among plans the policy proposes anyway; nothing
-in it is ever executed or loaded as code. One that is damaged, belongs to somebody else or was made
-by another machine or version is ignored, with one warning.
+It is JSON and holds nothing but fields of plans, which select among those the policy proposes
+anyway; nothing in it is ever executed or loaded as code. One that is damaged, belongs to somebody
+else or was made by another machine or version is ignored, with one warning; one in an earlier
+format without.
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ import stat
 import sys
 import tempfile
 import warnings
+from typing import Any
 
 import tensorflow as tf
 
 from tf_conv3d_grad import processor, tf_compat
 from tf_conv3d_grad._version import __version__
 
-_FORMAT = "tf_conv3d_grad autotuning 1"
+# By key, the fields of the plan that has won.
+Winners = dict[str, dict[str, Any]]
+
+_FORMAT = "tf_conv3d_grad autotuning 2"
+_EARLIER_FORMATS = ("tf_conv3d_grad autotuning 1",)  # with the plans' display text
 # Beyond these the oldest are forgotten; each takes some 200 bytes.
 _MOST = 10_000
 _MOST_BYTES = 64 << 20
@@ -35,8 +41,8 @@ def path() -> pathlib.Path:
   return _cache_directory() / "tf_conv3d_grad" / f"autotune-{digest}.json"
 
 
-def read() -> dict[str, str]:
-  """Returns labels of plans by key; none if there is no file, or none that can be used."""
+def read() -> Winners:
+  """Returns fields of plans by key; none if there is no file, or none that can be used."""
   file = path()
   try:
     with open(file, "rb", opener=_without_waiting) as stream:
@@ -55,7 +61,7 @@ def read() -> dict[str, str]:
   return {}
 
 
-def write(winners: dict[str, str]) -> None:
+def write(winners: Winners) -> None:
   """Replaces the file in one step, readable by its owner only; warns once where that fails."""
   file = path()
   kept = dict(list(winners.items())[-_MOST:])
@@ -95,18 +101,22 @@ def _distrusted(status: os.stat_result) -> str | None:
   return None
 
 
-def _parsed(content: bytes) -> dict[str, str] | str:
+def _parsed(content: bytes) -> Winners | str:
   """Returns what a file holds, or what is wrong with it."""
   try:
     value = json.loads(content.decode("utf-8"))
   except (ValueError, RecursionError):
     return "is damaged"
-  if not isinstance(value, dict) or value.get("format") != _FORMAT:
+  if not isinstance(value, dict):
+    return "is not a file of this package"
+  if value.get("format") in _EARLIER_FORMATS:
+    return {}
+  if value.get("format") != _FORMAT:
     return "is not a file of this package"
   if value.get("made_by") != _made_by():
     return "was made by another machine or other versions"
   winners = value.get("winners")
-  if not isinstance(winners, dict) or not all(isinstance(each, str) for each in winners.values()):
+  if not isinstance(winners, dict) or not all(isinstance(each, dict) for each in winners.values()):
     return "is damaged"
   return winners
 
