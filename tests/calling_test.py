@@ -1,7 +1,11 @@
 """Every way of calling the op."""
 
+import dataclasses
+import functools
 import inspect
+import os
 import threading
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +13,7 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
+from tf_conv3d_grad import eager_calls, execution, mode, validation
 from tf_conv3d_grad.conformance.case import Case
 
 CASE = Case.parse("mb2_id4x5x6_ic2oc3_k3x2x3s1x2x1d1_ndhwc_f32")
@@ -16,6 +21,9 @@ CASE = Case.parse("mb2_id4x5x6_ic2oc3_k3x2x3s1x2x1d1_ndhwc_f32")
 DILATED = Case.parse("mb2_id6x5x7_ic4oc6g2_k3x2x3s1d1x2x2_ncdhw_f64_valid")
 STRIDED = Case.parse("mb3_id5x4x6_ic3oc2_k2x3x3s2x1x3d2x1x1_ncdhw_f16")
 CASES = tuple((f"_{case}", case) for case in (CASE, DILATED, STRIDED))
+
+# What the shapes of TensorFlow 1 are made of.
+Dimension = tf.compat.v1.Dimension
 
 # Ways to write down the same numbers.
 SPELLINGS = {
@@ -101,11 +109,33 @@ class EagerTest(testing.OpTestCase):
     ("int64_tensor", lambda sizes: tf.constant(sizes, tf.int64)),
     ("variable", lambda sizes: tf.Variable(sizes, dtype=tf.int32)),
     ("tensor_shape", lambda sizes: tf.TensorShape(sizes)),
+    ("object_array", lambda sizes: np.array(sizes, object)),
+    ("object_array_of_numpy_integers", lambda sizes: np.array(list(np.uint16(sizes)), object)),
+    ("dimensions", lambda sizes: list(map(Dimension, sizes))),
+    ("tuple_of_dimensions_and_integers", lambda sizes: (Dimension(sizes[0]), *sizes[1:])),
+    ("dimensions_and_tensors", lambda sizes: [Dimension(sizes[0]), *map(tf.constant, sizes[1:])]),
+    ("object_array_of_dimensions", lambda sizes: np.array(list(map(Dimension, sizes)), object)),
     ("shape_of_a_tensor", lambda sizes: tf.shape(tf.zeros(sizes))),
   )
   def test_input_sizes_as(self, convert):
     for case in (CASE, DILATED):
-      self.assert_right(case, case.arguments(), call(case, input_sizes=convert(case.input_sizes)))
+      calling = functools.partial(call, case, input_sizes=convert(case.input_sizes))
+      for way in (calling, tf.function(calling, autograph=False)):
+        self.assert_right(case, case.arguments(), way())
+
+  @parameterized.product(traced=(False, True), padding=("SAME", "VALID"))
+  def test_input_sizes_as_the_shape_of_a_tensor_in_tensorflow_1(self, traced, padding):
+    tf.compat.v1.disable_v2_tensorshape()
+    self.addCleanup(tf.compat.v1.enable_v2_tensorshape)
+    case = dataclasses.replace(CASE, padding=padding)
+
+    def calling(x):
+      self.assertIsInstance(x.shape[1], Dimension)
+      return call(case, input_sizes=x.shape), call(case, input_sizes=[x.shape[0], *x.shape[1:]])
+
+    function = tf.function(calling, autograph=False) if traced else calling
+    for result in function(tf.zeros(case.input_sizes)):
+      self.assert_right(case, case.arguments(), result)
 
   @parameterized.named_parameters(
     ("array", np.asarray),
@@ -161,6 +191,37 @@ class EagerTest(testing.OpTestCase):
     if "refused" in expected:
       expected.add(outcome(tf.raw_ops.Conv3DBackpropInputV2, traced=False))
     self.assertIn(actual, expected)
+
+
+class UnknownDimensionsTest(parameterized.TestCase):
+  """`input_sizes` of which tracing knows a part, and which are no tensors that a run could fill."""
+
+  @parameterized.product(
+    traced=(False, True),
+    input_sizes=(
+      [Dimension(None), 5, 6, 7, 2],
+      [Dimension(None), *map(Dimension, (5, 6, 7, 2))],
+      np.array([Dimension(None), 5, 6, 7, 2], object),
+      tf.TensorShape([None, 5, 6, 7, 2]),
+      tf.TensorShape(None),
+    ),
+  )
+  def test_are_refused_by_name_where_the_raw_op_refuses_them(self, traced, input_sizes):
+    def calling(op):
+      return op(**{**CASE.arguments(), "input_sizes": input_sizes})
+
+    if traced:
+      with self.assertRaises((TypeError, ValueError)):
+        tf.function(calling, autograph=False)(tf.raw_ops.Conv3DBackpropInputV2)
+      calling = tf.function(calling, autograph=False)
+    kind = ValueError if traced else tf.errors.InvalidArgumentError
+    with self.assertRaisesRegex(kind, r"input_sizes must be .* 5 integers, got .*None"):
+      calling(tf_conv3d_grad.Conv3DBackpropInputV2)
+
+  def test_are_refused_beside_tensors(self):
+    sizes = [Dimension(None), *map(tf.constant, CASE.input_sizes[1:])]
+    with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "input_sizes must be"):
+      call(CASE, input_sizes=sizes)
 
 
 class TracedTest(testing.OpTestCase):
@@ -489,6 +550,27 @@ class LoopsTest(testing.OpTestCase):
       self.assert_right(case, arguments, results[seed])
 
 
+class LookedUpTest(testing.OpTestCase):
+  """Eager calls, which are checked and planned once."""
+
+  @parameterized.parameters(
+    (validation, "validate"), (execution, "prepared")
+  )
+  def test_an_error_of_checking_or_planning_is_raised_by_the_first_attempt(self, module, name):
+    eager_calls._cache.clear()
+    arguments = dict(zip(("filter", "out_backprop"), testing.tensors(CASE)))
+    with mock.patch.object(module, name, side_effect=TypeError("of the plan")) as broken:
+      with self.assertRaisesRegex(TypeError, "of the plan"):
+        call(CASE, **arguments)
+    self.assertEqual(broken.call_count, 1)
+
+  @parameterized.parameters("padding", "data_format", "strides")
+  def test_what_cannot_be_looked_up_is_refused_as_what_it_is(self, name):
+    arguments = dict(zip(("filter", "out_backprop"), testing.tensors(CASE)))
+    with self.assertRaisesRegex(TypeError, f"{name} must be"):
+      call(CASE, **arguments, **{name: [["SAME"]]})
+
+
 class JitCompileTest(testing.OpTestCase):
   @parameterized.product(case=(CASE, DILATED, STRIDED), mode=(True, False, "auto"))
   def test_every_mode_gives_the_same_result(self, case, mode):
@@ -566,6 +648,11 @@ with tf_conv3d_grad.jit_compile(not compiles()):
     )
     self.assertEqual(auto.returncode, 0, auto.stderr)
     self.assertEqual(auto.stdout, unset.stdout)
+
+  @parameterized.parameters("", " ", "\t")
+  def test_one_that_is_empty_counts_as_not_set(self, value):
+    with mock.patch.dict(os.environ, {mode.ENVIRONMENT_VARIABLE: value}):
+      self.assertEqual(mode.current(), "auto")
 
 
 if __name__ == "__main__":

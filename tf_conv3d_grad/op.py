@@ -27,16 +27,18 @@ def conv3d_backprop_input_v2(  # type: ignore[no-untyped-def]  # the raw op's si
   `o * stride + q * dilation - padding in front`.
 
   Args:
-    input_sizes: The shape of the result, 5 integers in the order of `data_format`: a list, an array
-      or a tensor of dtype int32 or int64, which may be known only at run time. Its channels are a
-      multiple of the filter's in channels; that multiple is the number of groups.
+    input_sizes: The shape of the result, 5 integers in the order of `data_format`: a list, a
+      `tf.TensorShape`, an array, or a tensor of dtype int32 or int64, which may be known only at
+      run time. Its channels are a multiple of the filter's in channels; that multiple is the number
+      of groups.
     filter: `[depth, height, width, in_channels / groups, out_channels]`, of dtype half, bfloat16,
       float32 or float64.
     out_backprop: The gradient in the convolution's output, of the filter's dtype:
       `[batch, depth, height, width, out_channels]` in "NDHWC",
       `[batch, out_channels, depth, height, width]` in "NCDHW".
     strides: 5 integers in the order of `data_format`; 1 for batch and channels.
-    padding: "SAME" or "VALID".
+    padding: "SAME" or "VALID". A filter that does not fit into the result with "VALID", by however
+      much, leaves no cell of `out_backprop`: its length is 0 there, and the result is zeros.
     data_format: "NDHWC" or "NCDHW".
     dilations: 5 integers in the order of `data_format`; 1 for batch and channels.
     name: A name for the result's operation in a graph.

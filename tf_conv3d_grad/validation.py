@@ -31,6 +31,8 @@ DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 PADDINGS = ("SAME", "VALID")
 DATA_FORMATS = (NDHWC, NCDHW)
 
+_Dimension = tf.compat.v1.Dimension
+
 _INT32_MAX = 2**31 - 1
 _INT64_MAX = 2**63 - 1
 
@@ -179,6 +181,7 @@ def _with_known(tensor: tf.Tensor, shape: list[Size]) -> tf.Tensor:
 def _input_shape(input_sizes: Any, rules: checks.Checks) -> list[Size]:
   """Returns the five numbers of `input_sizes`."""
   needed = "input_sizes must be a vector of 5 integers"
+  input_sizes = _without_objects(input_sizes, needed)
   values = _static_vector(input_sizes)
   if values is None:
     vector = _integer_tensor(input_sizes, needed)
@@ -195,6 +198,24 @@ def _input_shape(input_sizes: Any, rules: checks.Checks) -> list[Size]:
   for size in values:
     rules.true(size >= 0, "input_sizes must not be negative: got {}", values, given=1)
   return values
+
+
+def _without_objects(input_sizes: Any, needed: str) -> Any:
+  """Returns `input_sizes`, a list for a shape or an array of objects, with integers for dimensions.
+
+  Dimensions are what the shapes of TensorFlow 1 are made of.
+  """
+  if isinstance(input_sizes, tf.TensorShape):
+    plain = [None] if input_sizes.rank is None else input_sizes.as_list()
+  else:
+    is_objects = isinstance(input_sizes, np.ndarray) and input_sizes.dtype == object
+    plain = input_sizes.tolist() if is_objects else input_sizes
+    if not isinstance(plain, (list, tuple)) or _Dimension not in map(type, plain):
+      return plain
+    plain = [size.value if type(size) is _Dimension else size for size in plain]
+  if any(size is None for size in plain):
+    checks.fail(f"{needed}, got {_brief(input_sizes)}")
+  return plain
 
 
 def _static_vector(input_sizes: Any) -> list[int] | None:
