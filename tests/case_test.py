@@ -68,7 +68,10 @@ class NotationTest(parameterized.TestCase):
     ("mb1_id32_ic32oc64_k3s1d1x0x1_ndhwc_f32", "dilations must be"),
     ("mb1_id32_ic32oc64g0_k3s1d1_ndhwc_f32", "groups must be"),
     ("mb1_id32_ic32oc64g3_k3s1d1_ndhwc_f32", "3 does not divide 32"),
-    ("mb1_id2_ic3oc4_k5s1d1_ndhwc_f32_valid", "must fit into the input"),
+    ("mb1_id32_ic32oc64_k3s1d2147483648_ndhwc_f32", "dilations must be"),
+    ("mb9999999999999999999_id3_ic3oc4_k5s1d1_ndhwc_f32", "input_sizes must have fewer than 2.63"),
+    ("mb1_id3_ic1oc1_k9999999s1d1_ndhwc_f32", "filter_shape must have fewer than 2.63 cells"),
+    ("mb1_id3_ic1oc1_k0s1d4999999_ndhwc_f32_valid", "out_backprop_shape must have fewer than 2.63"),
   )
   def test_bad_text_is_refused_with_the_reason(self, text, reason):
     with self.assertRaisesRegex(ValueError, reason) as raised:
@@ -92,6 +95,11 @@ class CaseTest(parameterized.TestCase):
     self.assertEqual(case.out_backprop_shape, (2, 6, 3, 9, 9))
     self.assertEqual(case.strides_attr, (1, 1, 2, 1, 1))
     self.assertEqual(case.dilations_attr, (1, 1, 1, 2, 1))
+
+  @parameterized.parameters((5, 1, 0), (5, 2, 0), (4, 1, 0), (3, 3, 0), (3, 1, 1))
+  def test_a_filter_that_does_not_fit_gives_no_output(self, taps, dilation, length):
+    case = Case.parse(f"mb1_id3_ic1oc1_k{taps}s1d{dilation}_ndhwc_f32_valid")
+    self.assertEqual(case.output_size, (length,) * 3)
 
   @parameterized.parameters(range(40))
   def test_output_size_is_tensorflows(self, seed):

@@ -1,5 +1,6 @@
 """The console tool `tf-conv3d-grad`, in this process where that is enough."""
 
+import errno
 import io
 import json
 import os
@@ -120,11 +121,23 @@ class EntryPointTest(CommandLineTestCase):
     )
     self.assertEqual(child.returncode, 0, child.stderr)
 
-  def run_script(self, arguments, missing=()):
+  @parameterized.parameters([["--help"]], [["check", SMALL]], [["explain", SMALL]])
+  def test_an_output_that_cannot_be_written_is_said_in_one_sentence(self, arguments):
+    child = self.run_script(arguments, before="os.dup2(os.open('/dev/full', os.O_WRONLY), 1)")
+    self.assertEqual((child.returncode, child.stderr), (1, "Error: No space left on device\n"))
+
+  def test_so_are_temporary_files(self):
+    child = self.run_script(
+      ["check", SMALL], before="import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
+    )
+    self.assertEqual((child.returncode, child.stdout), (1, ""))
+    self.assertRegex(child.stderr, r"^Error: No usable temporary directory .*\n$")
+
+  def run_script(self, arguments, missing=(), before="pass"):
     return testing.run_child(
       [
         "-c",
-        f"import sys; sys.argv = ['tf-conv3d-grad', *{arguments!r}];"
+        f"import os, sys; sys.argv = ['tf-conv3d-grad', *{arguments!r}]; {before};"
         f"sys.modules.update(dict.fromkeys({missing!r}));"
         "from tf_conv3d_grad import cli; cli.main()",
       ]
@@ -258,6 +271,17 @@ class CheckTest(CommandLineTestCase):
       output = self.invoke("check", str(case), str(case), "--seed", "4", status=1)
     for reason in ("SIGSEGV", "abort: Check failed: it"):
       self.assertIn(f"tf-conv3d-grad check {case} --seed 4  # the process ended: {reason}", output)
+
+  def test_a_full_disk_is_said_in_one_sentence(self):
+    full = mock.Mock(**{"TemporaryFile.side_effect": OSError(errno.ENOSPC, "No space left")})
+    with mock.patch.object(children, "tempfile", full), mock.patch.object(check, "_PER_PROCESS", 1):
+      output = self.invoke("check", SMALL, SMALL, status=1)
+    self.assertEndsWith(output, "\nError: No space left\n")
+
+  @parameterized.parameters(999_999, 1_999_999)  # the latter are more bytes than have addresses
+  def test_a_case_that_no_memory_can_hold_is_said_in_one_sentence(self, size):
+    output = self.invoke("check", SMALL.replace("id2", f"id{size}"), status=1)
+    self.assertRegex(output, r"\nError: not enough memory: .*\(1, \d+, \d+, \d+, 1\).*\n$")
 
   def test_coloured_with_a_bar_on_a_terminal_and_plain_elsewhere(self):
     arguments = ("check", SMALL, "--ways", "eager")
@@ -416,6 +440,18 @@ class ExplainTest(CommandLineTestCase):
       case = Case.parse(DILATED)
       expected = tf_conv3d_grad.explain(**{**case.arguments(), "input_sizes": case.input_sizes})
     self.assertEqual(output, f"{expected}\n")
+
+
+  @parameterized.parameters(
+    "mb99999999999999999999_id3_ic1oc1_k1s1d1_ndhwc_f32",
+    "mb1_id9999999_ic1oc1_k1s1d1_ndhwc_f32",
+    "mb1_id3_ic1oc1_k9999999s1d1_ndhwc_f32",
+    "mb1_id3_ic1oc1_k0s1d4999999_ndhwc_f32_valid",
+    "mb1_id3_ic1oc1_k1s1d2147483648_ndhwc_f32",
+  )
+  def test_sizes_that_no_call_can_have_are_refused(self, case):
+    output = self.invoke("explain", case, status=2)
+    self.assertRegex(output, "Error: Invalid value for 'CASE': .* must (have|be) .*, got ")
 
 
 class DemoTest(CommandLineTestCase):

@@ -91,6 +91,8 @@ class ExtremeCasesTest(DifferentialTestCase):
       "mb2_id4x5x6_ic2oc3_k0s2d1_ndhwc_f64",
       "mb1_id4_ic2oc3_k5s1d1_ndhwc_f32_valid",
       "mb1_id4_ic2oc3_k3s3d3_ncdhw_f64_valid",
+      "mb1_id2_ic2oc3_k5s1d1_ndhwc_f32_valid",
+      "mb2_id4x2x9_ic4oc6g2_k3s2x1x1d1x4x1_ncdhw_f16_valid",
     )
   )
   def test_in_every_way_of_calling(self, text):
@@ -113,6 +115,11 @@ class ReportTest(parameterized.TestCase):
       report = self.run_with(self.right_op)
     self.assertFalse(report.passed)
     self.assertIn("TensorFlow's own op (eager) disagree", str(report))
+
+  @parameterized.parameters("mb3000000000_id1_ic0oc0", "mb0_id2x1x1_ic0oc3000000000")
+  def test_nothing_beyond_int32_is_given_to_tensorflow(self, sizes):
+    case = Case.parse(f"{sizes}_k1s1d1_ndhwc_f32")
+    self.assertIsNone(raw_conv3d_backprop_input(case, case.arguments()))
 
   @parameterized.parameters("float16", "float64")
   def test_nothing_empty_is_given_to_eigen(self, dtype):

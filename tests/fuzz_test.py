@@ -29,6 +29,19 @@ class MakeTest(parameterized.TestCase):
   def test_a_valid_call_is_right(self):
     self.assertEqual(fuzzing.make(WELL), ("shape (1, 4, 5, 6, 2)", None))
 
+  @parameterized.product(way=tuple(fuzzing.WAYS), dtype=("f16", "f32"), size=(0, 3))
+  def test_a_filter_that_does_not_fit_gives_zeros(self, way, dtype, size):
+    case = f"mb1_id{size}_ic1oc1_k5s1d1_ndhwc_{dtype}"
+    empty = f"tf.zeros([1, 0, 0, 0, 1], '{fuzzing.DTYPES[dtype]}')"
+    call = {"way": way, "case": case, "seed": 0}
+    for changes in ({"padding": "'VALID'", "out_backprop": empty}, {"padding": "b'VALID'"}):
+      outcome, wrong = fuzzing.make({**call, "changes": changes})
+      self.assertIsNone(wrong)
+      if "out_backprop" in changes or size == 0:
+        self.assertEqual(outcome, f"shape {(1, size, size, size, 1)}")
+      else:
+        self.assertIn(outcome, fuzzing.DOCUMENTED)
+
   @parameterized.parameters(*fuzzing.WAYS)
   def test_a_malformed_call_is_refused(self, way):
     outcome, wrong = fuzzing.make({**WELL, "way": way, "changes": {"input_sizes": "[1, 2, 3]"}})

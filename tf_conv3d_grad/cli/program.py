@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+from typing import Any, NoReturn
+
 import click
 
 from tf_conv3d_grad import __version__
@@ -13,7 +18,33 @@ from tf_conv3d_grad.cli.report import report
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
-@click.group(context_settings=_SETTINGS, no_args_is_help=True)
+class Program(click.Group):
+  """A group of commands that ends in one sentence where disk or memory is full."""
+
+  def main(self, *args: Any, **extra: Any) -> Any:
+    """Runs a command line and exits."""
+    try:
+      try:
+        return super().main(*args, **extra)
+      finally:
+        sys.stdout.flush()
+    except OSError as error:
+      place = f": {error.filename}" if error.filename else ""
+      _exit(f"{error.strerror or error}{place}")
+    except MemoryError as error:
+      _exit(f"not enough memory: {error}")
+
+
+def _exit(reason: str) -> NoReturn:
+  # What is left of the output cannot be written either, which Python would try and complain of.
+  with contextlib.suppress(OSError, ValueError):
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  with contextlib.suppress(OSError):
+    click.echo(f"Error: {reason}", err=True)
+  sys.exit(1)
+
+
+@click.group(cls=Program, context_settings=_SETTINGS, no_args_is_help=True)
 @click.version_option(__version__)
 def program() -> None:
   """Shows what Conv3DBackpropInputV2 does on this machine: TensorFlow's own op and this package's.

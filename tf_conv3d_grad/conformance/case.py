@@ -22,6 +22,8 @@ DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float6
 DATA_FORMATS = ("NDHWC", "NCDHW")
 PADDINGS = ("SAME", "VALID")
 
+_INT32_MAX = 2**31 - 1
+_INT64_MAX = 2**63 - 1
 _SHORT_DTYPES = {name: short for short, name in DTYPES.items()}
 _Sizes = tuple[int, int, int]
 
@@ -41,6 +43,9 @@ _NOTATION = re.compile(
 @dataclasses.dataclass(frozen=True)
 class Case:
   """One valid call of `Conv3DBackpropInputV2`; triples are in the order depth, height, width.
+
+  A filter that does not fit into the input with VALID padding is valid: the output is empty, and
+  the result zeros.
 
   Attributes:
     batch: The batch size.
@@ -70,11 +75,16 @@ class Case:
 
   def __post_init__(self) -> None:
     _require(self.batch >= 0, f"batch must not be negative, got {self.batch}")
-    for name, least in (("input_size", 0), ("taps", 0), ("strides", 1), ("dilations", 1)):
+    for name, least, most in (
+      ("input_size", 0, _INT64_MAX),
+      ("taps", 0, _INT64_MAX),
+      ("strides", 1, _INT32_MAX),
+      ("dilations", 1, _INT32_MAX),
+    ):
       sizes = getattr(self, name)
       _require(
-        len(sizes) == 3 and min(sizes) >= least,
-        f"{name} must be three integers of at least {least}, got {sizes}",
+        len(sizes) == 3 and least <= min(sizes) and max(sizes) <= most,
+        f"{name} must be three integers between {least} and {most}, got {sizes}",
       )
     _require(self.groups >= 1, f"groups must be at least 1, got {self.groups}")
     for name in ("in_channels", "out_channels"):
@@ -92,12 +102,12 @@ class Case:
       self.dtype in _SHORT_DTYPES,
       f"dtype must be one of {tuple(_SHORT_DTYPES)}, got {self.dtype!r}",
     )
-    _require(
-      min(self.output_size) >= 0,
-      f"the dilated filter must fit into the input with VALID padding, but an input of "
-      f"{self.input_size} with taps {self.taps}, strides {self.strides} and dilations "
-      f"{self.dilations} gives an output of {self.output_size}",
-    )
+    for name in ("input_sizes", "filter_shape", "out_backprop_shape"):
+      shape = getattr(self, name)
+      _require(
+        math.prod(size for size in shape if size) <= _INT64_MAX,
+        f"{name} must have fewer than 2^63 cells, got {shape}",
+      )
 
   @classmethod
   def parse(cls, text: str) -> Case:
@@ -145,9 +155,9 @@ class Case:
 
   @functools.cached_property
   def output_size(self) -> tuple[int, ...]:
-    """The three spatial lengths of `out_backprop`."""
+    """The three spatial lengths of `out_backprop`; 0 where a filter does not fit with VALID."""
     return tuple(
-      -(-n // s) if self.padding == "SAME" else (n - (k - 1) * d - 1) // s + 1
+      -(-n // s) if self.padding == "SAME" else max(0, (n - (k - 1) * d - 1) // s + 1)
       for n, k, s, d in zip(self.input_size, self.taps, self.strides, self.dilations)
     )
 
@@ -212,13 +222,17 @@ class Case:
 
     Returns:
       A dict with NumPy arrays for `input_sizes`, `filter` and `out_backprop`.
+
+    Raises:
+      MemoryError: If there is no memory for the tensors.
     """
     rng = np.random.default_rng(seed)
     dtype = tf.as_dtype(self.dtype).as_numpy_dtype
     taps_per_cell = math.prod(max(k / s, 1) for k, s in zip(self.taps, self.strides))
     terms = max(1.0, taps_per_cell * self.out_channels / self.groups)
+    index = np.int32 if max(self.input_sizes) <= _INT32_MAX else np.int64
     return {
-      "input_sizes": np.array(self.input_sizes, np.int32),
+      "input_sizes": np.array(self.input_sizes, index),
       "filter": (_nonzero(rng, self.filter_shape) / math.sqrt(terms)).astype(dtype),
       "out_backprop": _nonzero(rng, self.out_backprop_shape).astype(dtype),
       **self.attributes(),
@@ -283,7 +297,7 @@ def random_case(
       continue
     # A filter that does not fit makes VALID's result all zeros: worth a try, but a rare one.
     fits = 0 not in case.output_size or 0 in case.input_size
-    if fits or rng.integers(8) == 0:
+    if fits or rng.integers(16) == 0:
       return case
 
 
@@ -310,7 +324,10 @@ def _triple(rng: np.random.Generator, choices: Sequence[int]) -> _Sizes:
 
 def _nonzero(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
   """Returns random values of either sign with a magnitude between 1/4 and 7/4."""
-  return rng.uniform(0.25, 1.75, shape) * rng.choice((-1.0, 1.0), shape)
+  try:
+    return rng.uniform(0.25, 1.75, shape) * rng.choice((-1.0, 1.0), shape)
+  except ValueError:
+    raise MemoryError(f"an array of shape {shape} takes more bytes than have addresses") from None
 
 
 def _format_sizes(sizes: Iterable[int]) -> str:
