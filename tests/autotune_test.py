@@ -171,7 +171,7 @@ class TimingTest(AutotuneTestCase):
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
       thread.submit(self.assert_call_is_right, case=OTHER).result(timeout=120)
     problem, _, _ = validation.validate(**OTHER.arguments())
-    self.assertFalse(autotune.known(problem, policy.Environment.here()).compiled)
+    self.assertFalse(autotune.known(problem, policy.Environment.here(problem.dtype)).compiled)
 
   def test_under_a_tape_the_gradient_is_right_and_the_timing_not_recorded(self):
     filter, out_backprop = testing.tensors(CASE)

@@ -53,7 +53,7 @@ class RepaidTest(testing.OpTestCase):
   def test_is_right_and_so_are_its_gradients(self, notation, graph):
     case = Case.parse(notation)
     problem = validation.validate(**case.arguments())[0]
-    self.assertTrue(policy.choose(problem, policy.Environment.here()).compiled)
+    self.assertTrue(policy.choose(problem, policy.Environment.here(problem.dtype)).compiled)
     sources = testing.tensors(case)
     upstream = testing.random_array(case, case.input_sizes, seed=1)
 

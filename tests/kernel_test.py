@@ -29,7 +29,7 @@ CASES = tuple(
 def by_group(case):
   """Returns the problem and the plan, None if this TensorFlow's kernel does not take the case."""
   problem = validation.validate(**case.arguments())[0]
-  here = policy.Environment.here()
+  here = policy.Environment.here(problem.dtype)
   plans = [plan for plan in policy.candidates(problem, here) if plan.by_group]
   return problem, plans[0] if plans else None
 
@@ -63,8 +63,23 @@ class ByGroupTest(testing.OpTestCase):
 def by_sample(case, by_sample=True):
   """Returns the problem and the plan of the kernel, sample by sample or at once."""
   problem = validation.validate(**case.arguments())[0]
-  plan = policy.choose(problem, dataclasses.replace(policy.Environment.here(), mode=False))
+  here = dataclasses.replace(policy.Environment.here(problem.dtype), mode=False)
+  plan = policy.choose(problem, here)
   return problem, dataclasses.replace(plan, by_sample=by_sample)
+
+
+class DtypeTest(testing.OpTestCase):
+  @parameterized.parameters(True, False)
+  def test_bfloat16_in_float32_is_rounded_once(self, eager):
+    case = Case.parse("mb2_id5x4x6_ic4oc30_k3s2d1_ncdhw_bf16")
+    problem = validation.validate(**case.arguments())[0]
+    here = dataclasses.replace(policy.Environment.here(problem.dtype), onednn_bfloat16=False)
+    plan = policy.choose(problem, dataclasses.replace(here, mode=False))
+    self.assertEqual(plan.kernel_dtype, tf.float32)
+    lowering = kernel.eager_backprop_input(problem, plan)
+    if not eager:
+      lowering = tf.function(lambda *operands: kernel.backprop_input(problem, plan, *operands))
+    self.assert_right(case, case.arguments(), lowering(*testing.tensors(case)))
 
 
 class BySampleTest(testing.OpTestCase):

@@ -79,7 +79,8 @@ class PairsOfChannelsTest(parameterized.TestCase):
   def test_nor_group_by_group(self):
     case = Case.parse("mb1_id4x5x6_ic4oc6g2_k3s1d1_ndhwc_bf16")
     problem = validation.validate(**case.arguments())[0]
-    plans = [p for p in policy.candidates(problem, policy.Environment.here()) if p.by_group]
+    here = policy.Environment.here(problem.dtype)
+    plans = [plan for plan in policy.candidates(problem, here) if plan.by_group]
     compute = functools.partial(kernel.backprop_input, problem, plans[0])
     compute = nonfinite.exact(problem, plans[0], compute)
     for arguments, exact in self.each_with_an_infinity(case):

@@ -128,6 +128,24 @@ class ChoiceTest(parameterized.TestCase):
       )
       self.assertEqual(plan.kernel_dtype, tf.float32)
 
+  @parameterized.parameters(1, 2)
+  def test_where_only_float32_is_onednns_its_kernel_takes_bfloat16(self, dilation):
+    problem = problem_of(f"mb1_id8_ic4oc4_k3s1d{dilation}_ncdhw_bf16")
+    plan = policy.choose(problem, environment(onednn_bfloat16=False))
+    self.assertEqual((plan.lowering, plan.kernel_dtype), (KERNEL, tf.float32))
+
+  def test_each_dtype_is_asked_for_that_calls_come_in(self):
+    def only_float32(dtype=tf.float32):
+      return dtype == tf.float32
+
+    with mock.patch.object(tf_compat, "onednn_enabled", side_effect=only_float32) as asked:
+      here = policy.Environment.here(tf.bfloat16)
+      self.assertEqual((here.onednn, here.onednn_bfloat16), (True, False))
+      asked.reset_mock()
+      for dtype in (tf.float16, tf.float32, tf.float64):
+        self.assertTrue(policy.Environment.here(dtype).onednn)
+      self.assertNotIn(mock.call(tf.bfloat16), asked.mock_calls)
+
   def test_inside_a_compiled_function_nothing_is_compiled_on_its_own(self):
     for mode in (True, False, "auto"):
       plan = policy.choose(

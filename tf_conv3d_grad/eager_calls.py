@@ -79,7 +79,7 @@ def find(
     problem, _, _ = validation.validate(
       input_sizes, filter, out_backprop, strides, padding, data_format, dilations
     )
-    environment = policy.Environment.here(filter, out_backprop)
+    environment = policy.Environment.here(problem.dtype, filter, out_backprop)
     return execution.prepared(BACKPROP_INPUT, problem, environment)
 
   try:

@@ -35,7 +35,7 @@ _LOWERINGS = {
 
 def compute(function: Function, problem: Problem, *operands: tf.Tensor) -> tf.Tensor:
   """Returns a function of a convolution, computed here and now; without derivatives."""
-  environment = policy.Environment.here(*operands)
+  environment = policy.Environment.here(problem.dtype, *operands)
   transformed = tf_compat.in_vectorized_loop()
   result = prepared(function, problem, environment, transformed)(*operands)
   shape = function.shape(problem)

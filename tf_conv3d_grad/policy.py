@@ -50,19 +50,26 @@ class Environment:
     onednn: Whether TensorFlow's CPU kernels are oneDNN's.
     in_xla: Whether the function being traced will be compiled by XLA as a whole.
     mode: Whether to compile calls: True, False or "auto".
+    onednn_bfloat16: Whether, where they are, those of bfloat16 are too, which takes a processor
+      with AVX-512 or AVX-NE-CONVERT. For calls in other dtypes it is not asked.
   """
 
   device: str
   onednn: bool
   in_xla: bool
   mode: bool | str
+  onednn_bfloat16: bool = True
 
   @classmethod
-  def here(cls, *tensors: tf.Tensor) -> Environment:
-    """Returns the environment of a call with these tensors, made here and now."""
-    device = tf_compat.device_type(*tensors)
-    compiling = False if tf_compat.in_v1_control_flow() else mode.current()
-    return cls(device, tf_compat.onednn_enabled(), tf_compat.in_xla_context(), compiling)
+  def here(cls, dtype: tf.DType, *tensors: tf.Tensor) -> Environment:
+    """Returns the environment of a call in `dtype` with these tensors, made here and now."""
+    return cls(
+      tf_compat.device_type(*tensors),
+      tf_compat.onednn_enabled(),
+      tf_compat.in_xla_context(),
+      False if tf_compat.in_v1_control_flow() else mode.current(),
+      dtype != tf.bfloat16 or tf_compat.onednn_enabled(dtype),
+    )
 
 
 def choose(problem: Problem, environment: Environment, function: Function = BACKPROP_INPUT) -> Plan:
@@ -212,9 +219,10 @@ def _kernel_plan(problem: Problem, environment: Environment, function: Function)
     )
   # Eigen's kernels add halves up in their own precision, and oneDNN has none for float16.
   dtype = problem.dtype
-  if dtype == tf.float16 or (dtype == tf.bfloat16 and not environment.onednn):
-    dtype = tf.float32
   plan = Plan(KERNEL, kernel_dtype=dtype, kernel_format=NDHWC)
+  if dtype.size == 2 and not is_onednn(plan, environment):
+    dtype = tf.float32
+    plan = dataclasses.replace(plan, kernel_dtype=dtype)
   if is_onednn(plan, environment):
     # oneDNN's bfloat16 is 5 to 20 times slower channels first, except for pointwise filters; two
     # transposes cost less. In float32 it is about as fast, and they cost more.
@@ -248,7 +256,9 @@ def _is_faster_by_sample(problem: Problem, dtype: tf.DType) -> bool:
 
 def is_onednn(plan: Plan, environment: Environment) -> bool:
   """Returns whether the kernel of `plan` is oneDNN's; the CPU's other one is Eigen's."""
-  return environment.onednn and plan.kernel_dtype in (tf.float32, tf.bfloat16)
+  if plan.kernel_dtype == tf.bfloat16:
+    return environment.onednn and environment.onednn_bfloat16
+  return environment.onednn and plan.kernel_dtype == tf.float32
 
 
 def _kernel_can(problem: Problem, plan: Plan, environment: Environment) -> bool:

@@ -42,7 +42,9 @@ def raw_conv3d_backprop_input(case: Case, arguments: dict[str, Any]) -> Referenc
   Returns:
     A `Reference`, or None.
   """
-  onednn = tf_compat.onednn_enabled() and case.dtype in ("float32", "bfloat16")
+  onednn = case.dtype in ("float32", "bfloat16") and tf_compat.onednn_enabled(
+    tf.as_dtype(case.dtype)
+  )
   if case.is_empty and not onednn:
     return None
   if max(case.input_sizes + case.filter_shape + case.out_backprop_shape) > _INT32_MAX:
