@@ -29,11 +29,13 @@ import rich.table
 import scipy.optimize
 import tensorflow as tf
 
-from tf_conv3d_grad import costs, policy, validation
+#FIXME costs
+from tf_conv3d_grad.arguments import validation
+from tf_conv3d_grad.planning import policy
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.lowering import overlap_add
 from tf_conv3d_grad.plan import OVERLAP_ADD, Plan
-from tf_conv3d_grad.problem import Problem
+from tf_conv3d_grad.problem.definition import Problem
 
 TIMES = pathlib.Path(__file__).parent / "overlap_add_times.json"
 CASES = """

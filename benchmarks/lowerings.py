@@ -19,7 +19,8 @@ import rich.console
 import rich.table
 import tensorflow as tf
 
-from tf_conv3d_grad import costs, validation
+#FIXME costs
+from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.lowering import overlap_add
 from tf_conv3d_grad.plan import OVERLAP_ADD, Plan

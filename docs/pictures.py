@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from tf_conv3d_grad import geometry
+from tf_conv3d_grad.problem import geometry
 
 _FOLDER = pathlib.Path(__file__).resolve().parent / "images"
 _STYLE = {

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from unittest import mock
 
-from tf_conv3d_grad import op, registered_gradients
+from tf_conv3d_grad.patching import registered_gradients
 
 
 @contextlib.contextmanager

@@ -15,19 +15,13 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import (
-  autotune,
-  compiled,
-  eager_calls,
-  execution,
-  policy,
-  tf_compat,
-  tuning_file,
-  validation,
-)
+from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.execution import compiled, eager_calls
 from tf_conv3d_grad.lowering import overlap_add
 from tf_conv3d_grad.plan import OVERLAP_ADD, Plan
+from tf_conv3d_grad.planning import autotune, policy, tuning_file
+from tf_conv3d_grad.tensorflow import private
 
 CASE = Case.parse("mb1_id5x4x6_ic2oc3_k3s2d1_ndhwc_f32")
 OTHER = Case.parse("mb2_id6x4x5_ic3oc2_k2x3x3s1d1_ncdhw_f64")
@@ -47,7 +41,7 @@ WAYS = {
 
 def fails_in_xla(*operands):
   """The overlap-add of a TensorFlow whose XLA cannot compile it."""
-  if tf_compat.in_xla_context():
+  if private.in_xla_context():
     raise tf.errors.InternalError(None, None, "no XLA here")
   return overlap_add.backprop_input(*operands)
 

@@ -13,8 +13,10 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import eager_calls, execution, mode, validation
+from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.execution import eager_calls
+from tf_conv3d_grad.tensorflow import mode
 
 CASE = Case.parse("mb2_id4x5x6_ic2oc3_k3x2x3s1x2x1d1_ndhwc_f32")
 # TensorFlow's own op refuses these two eagerly.

@@ -9,10 +9,14 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import execution, compiled, costs, eager_calls, policy, validation
+
+#FIXME costs
+from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.execution import compiled, eager_calls
 from tf_conv3d_grad.plan import OVERLAP_ADD
+from tf_conv3d_grad.planning import policy
 
 FAILURES = (
   tf.errors.InvalidArgumentError,

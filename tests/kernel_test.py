@@ -7,9 +7,11 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from tests import testing
-from tf_conv3d_grad import policy, processor, validation
+from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.lowering import kernel
+from tf_conv3d_grad.planning import policy
+from tf_conv3d_grad.tensorflow import processor
 
 CASES = tuple(
   map(

@@ -11,8 +11,8 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import memory
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.tensorflow import memory
 
 GIB = 2**30
 
@@ -163,7 +163,7 @@ MANY_COMPILATIONS = """
 import resource
 import tensorflow as tf
 import tf_conv3d_grad
-from tf_conv3d_grad import compiled, eager_calls
+from tf_conv3d_grad.execution import compiled, eager_calls
 
 def resident():
   with open("/proc/self/statm") as file:

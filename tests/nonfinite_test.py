@@ -10,11 +10,13 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
-from tf_conv3d_grad import nonfinite, policy, validation
+from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.conformance.differential import WAYS
+from tf_conv3d_grad.execution import nonfinite
 from tf_conv3d_grad.lowering import kernel
+from tf_conv3d_grad.planning import policy
 
 
 class IsFiniteTest(parameterized.TestCase):

@@ -5,19 +5,17 @@ from unittest import mock
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from tf_conv3d_grad import (
-  costs,
-  eigen,
-  explain,
-  functions,
-  policy,
-  processor,
-  tf_compat,
-  validation,
-)
+from tf_conv3d_grad import explain
+
+#FIXME costs
+from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.lowering import tiles
+from tf_conv3d_grad.lowering.kernel import eigen
 from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP
+from tf_conv3d_grad.planning import policy
+from tf_conv3d_grad.problem import functions
+from tf_conv3d_grad.tensorflow import private, processor
 
 
 def problem_of(text):
@@ -74,7 +72,7 @@ class ChoiceTest(parameterized.TestCase):
       )
       never = policy.choices(problem, environment(onednn=onednn, mode=False))
       self.assertEqual(never[0].plan.lowering, KERNEL)
-      with mock.patch.object(tf_compat, "xla_compiles", return_value=False):
+      with mock.patch.object(private, "xla_compiles", return_value=False):
         choices = policy.choices(problem, environment(onednn=onednn))
         self.assertEqual(choices[0].plan.lowering, KERNEL)
     with mock.patch.object(processor, "cores", return_value=64):  # the kernel takes no time there
@@ -157,7 +155,7 @@ class BatchTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
-    for module, name, value in ((tf_compat, "eigen_l3_bytes", 320 << 20), (processor, "cores", 2)):
+    for module, name, value in ((private, "eigen_l3_bytes", 320 << 20), (processor, "cores", 2)):
       self.enter_context(mock.patch.object(module, name, return_value=value))
     policy._remembered_choice.cache_clear()
     self.addCleanup(policy._remembered_choice.cache_clear)

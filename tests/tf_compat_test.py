@@ -13,8 +13,8 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import tf_compat
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.tensorflow import private
 
 # Where each private name is, and what that leaves in the module that takes them.
 PRIVATE = {
@@ -73,19 +73,19 @@ class MissingNamesTest(testing.OpTestCase):
         )
       self.assert_right(case, arguments, result)
       self.assertEqual(tape.gradient(result, filter).shape, filter.shape)
-    self.assertIs(tf.raw_ops.Conv3DBackpropInputV2, tf_compat.raw_backprop_input)
+    self.assertIs(tf.raw_ops.Conv3DBackpropInputV2, private.raw_backprop_input)
 
 
 ASKS = """
 import tensorflow as tf
 if {v1}:
   tf.compat.v1.disable_v2_behavior()
-from tf_conv3d_grad import tf_compat
+from tf_conv3d_grad.tensorflow import private
 with tf.Graph().as_default():
-  in_graph = tf_compat.onednn_enabled.__wrapped__()
+  in_graph = private.onednn_enabled.__wrapped__()
 with tf.init_scope():
-  lifted = tf_compat.onednn_enabled.__wrapped__()
-print(in_graph, lifted, tf_compat.onednn_enabled())
+  lifted = private.onednn_enabled.__wrapped__()
+print(in_graph, lifted, private.onednn_enabled())
 """
 
 
@@ -102,9 +102,9 @@ class OneDnnTest(parameterized.TestCase):
     self.assertEqual(run.stdout.split(), ["False"] * 3, run.stderr)
 
   def test_is_the_same_in_a_graph_as_outside(self):
-    enabled = tf_compat.onednn_enabled()
+    enabled = private.onednn_enabled()
     with tf.Graph().as_default():
-      self.assertEqual(tf_compat.onednn_enabled.__wrapped__(), enabled)
+      self.assertEqual(private.onednn_enabled.__wrapped__(), enabled)
 
 
 def without_threads():
@@ -124,7 +124,7 @@ class OutsideTest(parameterized.TestCase):
 
   def facts(self):
     # Not what was asked before.
-    return tf_compat.onednn_enabled.__wrapped__(), tf_compat.xla_compiles.__wrapped__()
+    return private.onednn_enabled.__wrapped__(), private.xla_compiles.__wrapped__()
 
   def traced(self):
     """Asks within a `tf.function` while that is traced."""
@@ -135,7 +135,7 @@ class OutsideTest(parameterized.TestCase):
   def test_it_is_called_eagerly_from_within_a_graph(self):
     eager = []
     with tf.Graph().as_default(), tf.device("/GPU:3"):
-      tf_compat.outside(lambda: eager.append((tf.executing_eagerly(), tf.constant(1).device)))
+      private.outside(lambda: eager.append((tf.executing_eagerly(), tf.constant(1).device)))
     (found,) = eager
     self.assertEqual(found, (True, tf.constant(1).device))
 
@@ -143,8 +143,8 @@ class OutsideTest(parameterized.TestCase):
     expected = self.facts()
     with tf.GradientTape() as tape, tf.device("/job:elsewhere/task:7"):
       self.assertEqual(self.facts(), expected)
-      tape.watch(one := tf_compat.outside(lambda: tf.constant(1.0)))
-      two = tf_compat.outside(lambda: 2 * one)
+      tape.watch(one := private.outside(lambda: tf.constant(1.0)))
+      two = private.outside(lambda: 2 * one)
     self.assertIsNone(tape.gradient(two, one))
 
   @parameterized.parameters(contextlib.nullcontext, in_a_graph)
@@ -156,7 +156,7 @@ class OutsideTest(parameterized.TestCase):
       raise OwnError
 
     with place(), self.assertRaises(OwnError):
-      tf_compat.outside(fail)
+      private.outside(fail)
 
   def test_without_threads_the_answers_are_the_same(self):
     expected = self.facts()
@@ -164,12 +164,12 @@ class OutsideTest(parameterized.TestCase):
       self.assertEqual(self.facts(), expected)
       self.assertEqual(self.traced(), expected)
       with tf.Graph().as_default():
-        self.assertEqual(tf_compat.onednn_enabled.__wrapped__(), expected[0])
+        self.assertEqual(private.onednn_enabled.__wrapped__(), expected[0])
 
 
 def load(without=None):
   """Loads the module anew, with a module of TensorFlow's missing; returns it and its warnings."""
-  spec = importlib.util.spec_from_file_location("loaded_anew", tf_compat.__file__)
+  spec = importlib.util.spec_from_file_location("loaded_anew", private.__file__)
   loaded = importlib.util.module_from_spec(spec)
   missing = {} if without is None else {without: None}
   with mock.patch.dict(sys.modules, missing), warnings.catch_warnings(record=True) as warned:
@@ -196,17 +196,17 @@ def hidden(module):
 
 
 def without(attribute):
-  return mock.patch.object(tf_compat, attribute, ABSENT.get(attribute))
+  return mock.patch.object(private, attribute, ABSENT.get(attribute))
 
 
 class XlaTest(absltest.TestCase):
   def test_this_build_compiles(self):
-    self.assertTrue(tf_compat.xla_compiles())
+    self.assertTrue(private.xla_compiles())
 
   def test_from_within_a_graph_too(self):
-    tf_compat.xla_compiles.cache_clear()
+    private.xla_compiles.cache_clear()
     with tf.Graph().as_default():
-      self.assertTrue(tf_compat.xla_compiles())
+      self.assertTrue(private.xla_compiles())
 
 
 if __name__ == "__main__":

@@ -77,10 +77,10 @@ def _new_table(size: int) -> Table:
 
 def _cells(case: Case, way: str) -> list[Text]:
   """Returns result and gradient of TensorFlow's own op, then of this one, each in a word."""
-  from tf_conv3d_grad import tf_compat
   from tf_conv3d_grad.api import Conv3DBackpropInputV2
   from tf_conv3d_grad.cli import report_tables, trial
   from tf_conv3d_grad.conformance import oracle
+  from tf_conv3d_grad.tensorflow import private
 
   arguments = case.arguments()
   filter, out_backprop = arguments["filter"], arguments["out_backprop"]
@@ -91,7 +91,7 @@ def _cells(case: Case, way: str) -> list[Text]:
     oracle.conv3d(case, upstream, filter),
   )
   cells = []
-  for op in (tf_compat.raw_backprop_input, Conv3DBackpropInputV2):
+  for op in (private.raw_backprop_input, Conv3DBackpropInputV2):
     for call, exact in ((op, (result,)), (_gradients_of(op, upstream), gradients)):
       outcome = trial.attempt(trial.in_way(call, arguments, way), _judge(case, exact))
       cells.append(report_tables.cell(outcome))

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_conv3d_grad import tf_compat
 from tf_conv3d_grad.api import Conv3DBackpropInputV2
 from tf_conv3d_grad.cli import children, malformed
 from tf_conv3d_grad.conformance import differential, oracle
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.tensorflow import private
 
 STOCK, OURS = "TensorFlow", "this op"
 WAYS = ("eager", "graph", "compiled")
@@ -82,7 +82,7 @@ def perform_all(trials: Sequence[Trial]) -> Iterator[tuple[Trial, Outcome]]:
 
 def perform(trial: Trial) -> Outcome:
   """Makes a call in this process, which a malformed one may end."""
-  op = tf_compat.raw_backprop_input if trial.op == STOCK else Conv3DBackpropInputV2
+  op = private.raw_backprop_input if trial.op == STOCK else Conv3DBackpropInputV2
   if trial.malformed is not None:
     arguments = malformed.arguments(trial.malformed)
     return attempt(in_way(op, arguments, trial.way), timed=False)

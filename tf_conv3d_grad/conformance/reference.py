@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_conv3d_grad import tf_compat
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.tensorflow import private
 
 _INT32_MAX = 2**31 - 1
 
@@ -42,13 +42,13 @@ def raw_conv3d_backprop_input(case: Case, arguments: dict[str, Any]) -> Referenc
   Returns:
     A `Reference`, or None.
   """
-  onednn = tf_compat.onednn_enabled() and case.dtype in ("float32", "bfloat16")
+  onednn = private.onednn_enabled() and case.dtype in ("float32", "bfloat16")
   if case.is_empty and not onednn:
     return None
   if max(case.input_sizes + case.filter_shape + case.out_backprop_shape) > _INT32_MAX:
     return None
   try:
-    return Reference(tf_compat.raw_backprop_input(**arguments).numpy(), "eager")
+    return Reference(private.raw_backprop_input(**arguments).numpy(), "eager")
   except tf.errors.OpError:
     if case.is_empty:
       return None
@@ -63,6 +63,6 @@ def _compiled(arguments: dict[str, Any]) -> np.ndarray:
   # The tensors are passed in, not captured, lest XLA fold the convolution away at compile time.
   @tf.function(jit_compile=True, autograph=False)
   def call(filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:
-    return tf_compat.raw_backprop_input(filter=filter, out_backprop=out_backprop, **arguments)
+    return private.raw_backprop_input(filter=filter, out_backprop=out_backprop, **arguments)
 
   return call(*map(tf.constant, tensors)).numpy()
