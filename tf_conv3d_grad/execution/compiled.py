@@ -6,6 +6,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import tensorflow as tf
 
@@ -52,13 +53,13 @@ class OfEachGraph:
   which another model then must not hang on.
   """
 
-  def __init__(self, make: Callable[[], Callable]) -> None:
+  def __init__(self, make: Callable[[], Any]) -> None:
     self._make = make
     self._by_graph: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-    self._eager: Callable | None = None
+    self._eager: Any = None
     self._lock = threading.RLock()
 
-  def get(self) -> Callable:
+  def get(self) -> Any:
     """Returns the function for calls made here."""
     graph = private.outermost_graph()
     with self._lock:
@@ -69,7 +70,7 @@ class OfEachGraph:
         self._by_graph[graph] = self._make()
       return self._by_graph[graph]
 
-  def all(self) -> list[Callable]:
+  def all(self) -> list[Any]:
     """Returns those that there are."""
     with self._lock:
       return [*self._by_graph.values(), *([self._eager] if self._eager else [])]

@@ -1,8 +1,8 @@
 """The convolution and its gradient in the filter, as one matrix product each.
 
 `conv3d` multiplies every output cell's neighbourhood in the input by the filter, `backprop_filter`
-by `out_backprop`. Works for every dtype, format, dilation and group count, compiled or not; the numbers
-of taps, of channels and of groups must be known.
+by `out_backprop`. Works for every dtype, format, dilation and group count, compiled or not; the
+numbers of taps, of channels and of groups must be known.
 """
 
 from __future__ import annotations

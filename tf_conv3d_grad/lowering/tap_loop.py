@@ -131,7 +131,7 @@ class TapLoop(Lowering):
 
 
 def exactly(function: Function, problem: Problem) -> Compute:
-  """Returns what computes a function of any problem, where nothing else is to be trusted with it."""
+  """Returns what computes a function of any problem, where nothing else may be trusted with it."""
   return functools.partial(function.of(TapLoop()), problem, Plan())
 
 

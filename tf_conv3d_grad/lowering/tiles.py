@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -17,7 +17,8 @@ from tf_conv3d_grad.problem.sizes import Size
 MAX_COLUMN_BYTES = 40 << 20
 
 
-class Tiling(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Tiling:
   """One axis cut into equal tiles, each of which reads a window of the other tensor.
 
   Attributes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import tensorflow as tf
 
@@ -97,7 +97,7 @@ def _marked(
   def gradient_of_mark(mark: tf.Operation | None, gradient: Any, *_: Any) -> list:
     # A SavedModel's gradient is traced without an operation, and keeps the operands by itself.
     if mark is None:
-      mark = of_graph().get_operation_by_name(name_of_mark[0])
+      mark = cast(tf.Graph, of_graph()).get_operation_by_name(name_of_mark[0])
     gradient = _dense(gradient, mark.outputs[0])
     # Fetched from the operation's own loop or branch here, once, and not from within those inside.
     operands = tuple(map(tf.identity, mark.inputs[1:]))

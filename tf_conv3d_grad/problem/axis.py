@@ -85,5 +85,5 @@ class Axis:
 def output_length(n: Size, taps: Size, stride: int, dilation: int, padding: str) -> Size:
   """Returns the length of a convolution's output along an axis, whose input has `n` cells."""
   if padding == "SAME":
-    return geometry.same_output(n, stride)  # type: ignore[arg-type]  # sizes add like integers
-  return sizes.maximum(geometry.valid_output(n, taps, stride, dilation), 0)  # type: ignore[arg-type]
+    return geometry.same_output(n, stride)
+  return sizes.maximum(geometry.valid_output(n, taps, stride, dilation), 0)

@@ -48,7 +48,7 @@ except ImportError:
 try:
   from tensorflow.python.eager.record import could_possibly_record as _could_possibly_record
   from tensorflow.python.eager.record import record_operation as _record_operation
-  from tensorflow.python.eager.record import stop_recording
+  from tensorflow.python.eager.record import stop_recording as stop_recording
 except ImportError:
   _warn_missing(
     "eager.record.could_possibly_record, record_operation or stop_recording",
@@ -126,7 +126,7 @@ def calling_tensorflow() -> bool:
 
 
 def without_wrong_shape(tensor: tf.Tensor, padding: str, dilations: Sequence[int]) -> tf.Tensor:
-  """Returns the input or the output of a `Conv3D` without static shape, if one leads to a wrong one.
+  """Returns an input or output of `Conv3D` without static shape, if that leads to a wrong one.
 
   TensorFlow's shape function takes the dilation of height for that of width and the other way
   round. Given an input of unknown shape it infers none, where it might not even find a size that

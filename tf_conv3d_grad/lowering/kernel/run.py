@@ -23,7 +23,7 @@ from tf_conv3d_grad.tensorflow.cache import Cache
 _MAX_UNROLLED_BATCH = 16
 
 # What computes batches sample by sample in eager calls. Each holds a graph of some 100 kB.
-_by_sample = Cache(256)
+_by_sample: Cache[Callable] = Cache(256)
 
 
 def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
@@ -76,8 +76,8 @@ def eager_backprop_input(
   """
   if plan.by_sample:
     # In a graph the samples run side by side: the kernel adds up each one's columns on one thread.
-    compute = functools.partial(backprop_input, problem, plan)
-    return _by_sample.get((problem, plan), lambda: tf.function(compute, autograph=False))
+    one_by_one = functools.partial(backprop_input, problem, plan)
+    return _by_sample.get((problem, plan), lambda: tf.function(one_by_one, autograph=False))
   inner = _as_the_kernel_takes_it(problem, plan)
   input_sizes, attributes = sizes.as_tensor(inner.input_shape), _attributes(inner)
 

@@ -56,7 +56,8 @@ def plans(problem: Problem) -> list[tuple[Plan, Cost | None]]:
       return [(plans(per_sample)[0][0], None)]
     return [(Plan(gathered=(problem.axes[0].taps > 1, False, False)), None)]
   found = _depthwise(problem) if problem.is_depthwise else _by_gathering(problem)
-  return sorted(found, key=lambda offer: offer[1].seconds)
+  found.sort(key=lambda offer: offer[1].seconds)
+  return [*found]
 
 
 def _by_gathering(problem: Problem) -> list[tuple[Plan, Cost]]:
