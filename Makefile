@@ -14,7 +14,7 @@ PYTHON_VERSIONS ?= 3.9 3.10 3.11 3.12 3.13
 PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=4 --dist=loadscope
 # As for tools/compat.py: COMPAT='2.16 2.21:3.11'.
 COMPAT ?=
-COMPAT_ARGS ?= $(PYTEST_ARGS)
+COMPAT_ARGS ?= --all $(PYTEST_ARGS)
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_MINUTES ?= 30
@@ -30,7 +30,7 @@ python = $(bin)/python
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help demo test compat fuzz errors-table lint format types build-files dist bazel bench bench-peers clean
+.PHONY: help demo test test-all compat fuzz errors-table lint format types dist bazel bench bench-peers clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -40,8 +40,11 @@ help:  ## List the targets
 demo: $(VENV)/.has-examples  ## Train a 3-D segmentation network on a brain volume with this op
 	$(python) examples/brain_segmentation.py $(DEMO_ARGS)
 
-test: $(VENV)/.has-test  ## Run the whole test suite
+test: $(VENV)/.has-test  ## Run every test with some of its parameters
 	$(python) -m pytest $(PYTEST_ARGS)
+
+test-all: $(VENV)/.has-test  ## Run every test with all of its parameters
+	$(python) -m pytest --all $(PYTEST_ARGS)
 
 compat:  ## Run it against TensorFlow 2.16 to 2.21, each set up beside, and write README's matrix
 	$(PYTHON) tools/compat.py --pytest-args='$(COMPAT_ARGS)' $(COMPAT)
@@ -52,18 +55,14 @@ fuzz: $(VENV)/.has-test  ## Call the op with random arguments, valid and not, fo
 errors-table: $(VENV)/.has-test  ## Write docs/errors.md anew: malformed calls here and in TensorFlow
 	$(python) tools/errors_table.py
 
-lint: $(VENV)/.has-dev  ## Check the style, and that the BUILD files mirror the sources
+lint: $(VENV)/.has-dev  ## Check the style
 	$(bin)/ruff check .
-	$(python) tools/build_files.py --check
 
 format: $(VENV)/.has-dev  ## Mend what ruff can mend by itself
 	$(bin)/ruff check --fix .
 
 types: $(VENV)/.has-dev $(VENV)/.has-test  ## Check the types
 	$(bin)/mypy
-
-build-files:  ## Write the BUILD files anew from the sources and their imports
-	$(PYTHON) tools/build_files.py
 
 dist: $(VENV)/.has-dev $(VENV)/.has-test  ## Build the sdist and the wheel, install each and call the op
 	rm -rf dist

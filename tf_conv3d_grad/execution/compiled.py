@@ -45,6 +45,16 @@ def function(
   return _cache.get(key, lambda: Compiled(key, compute, uncompiled))
 
 
+def kept() -> list[Compiled]:
+  """Returns the functions that are kept, the one used longest ago first."""
+  return _cache.values()
+
+
+def forget() -> None:
+  """Forgets all functions: they are compiled anew, those that XLA could not compile too."""
+  _cache.clear()
+
+
 class OfEachGraph:
   """A `tf.function` of which every graph that calls it has its own, and eager code one.
 

@@ -95,6 +95,12 @@ def find(
     return None  # an attribute that cannot be hashed, which is not of the right type either
 
 
+def forget() -> None:
+  """Forgets all calls: the next one of each kind, or derivative of one, is planned anew."""
+  _cache.clear()
+  execute.forget()
+
+
 def _is_hashable(key: tuple) -> bool:
   try:
     hash(key)

@@ -14,16 +14,29 @@ from tf_conv3d_grad.problem import sizes
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import BACKPROP_INPUT, Function
 from tf_conv3d_grad.tensorflow import memory, private
+from tf_conv3d_grad.tensorflow.cache import Cache
 from tf_conv3d_grad.tensorflow.environment import Environment
+
+# Derivatives of eager calls, planned once. Each holds a few hundred bytes.
+_prepared: Cache[Compute] = Cache(4096)
 
 
 def compute(function: Function, problem: Problem, *operands: tf.Tensor) -> tf.Tensor:
   """Returns a function of a convolution, computed here and now; without derivatives."""
   environment = Environment.here(*operands)
+  if tf.executing_eagerly():
+    key = (function.name, problem, environment, autotune.is_on())
+    make = functools.partial(prepared, function, problem, environment)
+    return _prepared.get(key, make)(*operands)
   vectorized = private.in_vectorized_loop()
   result = prepared(function, problem, environment, vectorized)(*operands)
   result.set_shape(sizes.static(function.shape(problem)))
   return result
+
+
+def forget() -> None:
+  """Forgets what was prepared for eager calls."""
+  _prepared.clear()
 
 
 def prepared(

@@ -87,6 +87,14 @@ class Offer(NamedTuple):
   cost: Cost | None
   is_native: bool = False
 
+  def fields(self) -> dict:
+    """Returns what names this offer in files, in JSON's types; not to be worded anew."""
+    return {
+      "lowering": self.lowering.name,
+      "compiled": self.compiled,
+      "plan": self.plan.fields(),
+    }
+
   def __str__(self) -> str:
     words = [self.lowering.name, "compiled" if self.compiled else "", str(self.plan)]
     return " ".join(word for word in words if word)

@@ -1,1 +1,1 @@
-"""The public ops, one file each, and the derivatives between the three functions of a convolution."""
+"""The public ops, one file each, and the derivatives between the three functions."""

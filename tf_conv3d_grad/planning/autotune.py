@@ -39,7 +39,7 @@ _BETTER = 1.05
 
 # Timings would disturb each other, and several threads may ask for the same one.
 _lock = threading.RLock()
-# Fields of plans by key; read from the file when first used.
+# Fields of offers by key; read from the file when first used.
 _winners: tuning_file.Winners | None = None
 
 
@@ -109,21 +109,14 @@ def _remembered(key: str, candidates: list[Offer]) -> Offer | None:
     _winners = tuning_file.read()
   fields = _winners.get(key)
   # What is in the file only ever selects among the candidates.
-  return next((offer for offer in candidates if _fields(offer) == fields), None)
+  return next((offer for offer in candidates if offer.fields() == fields), None)
 
 
 def _remember(key: str, winner: Offer) -> None:
   global _winners
   # Other processes may have added theirs.
-  _winners = {**tuning_file.read(), **(_winners or {}), key: _fields(winner)}
+  _winners = {**tuning_file.read(), **(_winners or {}), key: winner.fields()}
   tuning_file.write(_winners)
-
-
-def _fields(offer: Offer) -> dict:
-  """Returns what names an offer in the file, in JSON's types; not to be worded anew."""
-  return {
-    "lowering": offer.lowering.name, "compiled": offer.compiled, "plan": offer.plan.fields()
-  }
 
 
 def _key(function: Function, problem: Problem, environment: Environment) -> str:

@@ -18,7 +18,7 @@ from tf_conv3d_grad.tensorflow import private, processor
 from tf_conv3d_grad.tensorflow.environment import Environment
 
 # XLA compiles a call in 0.15 to 0.5 s, on one core.
-_COMPILE_SECONDS = 0.3
+COMPILE_SECONDS = 0.3
 # Calls after which a compilation is to have paid, where TensorFlow's op does not take the case.
 _CALLS = 200
 # How many plans of a lowering are timed by autotuning, compiled or not: each takes a compilation.
@@ -69,7 +69,7 @@ def _chosen(function: Function, problem: Problem, environment: Environment) -> O
       # The figures of the others take longer than a small call, and are rarely needed for one.
       return _native_or_better(offers[0], function, problem, environment)
     found.append(offers)
-  return _least(_comparable(found), _CALLS, _COMPILE_SECONDS)
+  return _least(_comparable(found), _CALLS, COMPILE_SECONDS)
 
 
 def _native_or_better(
@@ -78,7 +78,7 @@ def _native_or_better(
   """Returns a native offer, or what is to take less with the first call."""
   if native.cost is None:
     return native
-  compiling = processor.cores() * _COMPILE_SECONDS  # the call itself has all cores
+  compiling = processor.cores() * COMPILE_SECONDS  # the call itself has all cores
   may_compile = environment.mode == "auto" and native.cost.seconds > compiling
   rivals = [native]
   for each in lowering.REGISTERED:

@@ -1,8 +1,8 @@
 """Where batch, channels and the three spatial axes are among a tensor's five dimensions.
 
 There are the two data formats of a call, and the two layouts that lowerings compute in. Channels
-last is that of NDHWC. Channels first has the batch behind the channels, so that a matrix product over
-all cells is one whatever the batch.
+last is that of NDHWC. Channels first has the batch behind the channels, so that a matrix product
+over all cells is one whatever the batch.
 """
 
 from __future__ import annotations

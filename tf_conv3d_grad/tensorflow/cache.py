@@ -35,6 +35,11 @@ class Cache(Generic[_T]):
   def __len__(self) -> int:
     return len(self._values)
 
+  def values(self) -> list[_T]:
+    """Returns what is there, from what was used longest ago to what was used last."""
+    with self._lock:
+      return list(self._values.values())
+
   def clear(self) -> None:
     """Forgets everything."""
     with self._lock:
