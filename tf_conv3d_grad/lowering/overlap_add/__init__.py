@@ -45,8 +45,10 @@ class OverlapAdd(Lowering):
     self, function: Function, problem: Problem, environment: Environment
   ) -> list[Offer]:
     """Returns plans compiled, uncompiled or both, as the environment has it."""
+    if function is not BACKPROP_INPUT or environment.device == "GPU":
+      return []
     canonical = problem.canonical
-    if function is not BACKPROP_INPUT or not offers.can_unroll(canonical):
+    if not offers.can_unroll(canonical):
       return []
     found = []
     for plan, inside in offers.plans(canonical):
