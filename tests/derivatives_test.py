@@ -490,7 +490,7 @@ class OtherWaysToDifferentiateTest(DerivativesTestCase):
         tape.watch((filter, out_backprop))
         result = compiled_call(filter, out_backprop)
       results = tape.gradient(result, (filter, out_backprop), output_gradients=t)
-    planned = {call.args[2].name: call.args[1].in_xla for call in choose.call_args_list}
+    planned = {call.args[0].name: call.args[2].in_xla for call in choose.call_args_list}
     self.assertTrue(planned["backprop_filter"] and planned["conv3d"], planned)
     self.assert_all_accurate(STRIDED, results, exact_first(STRIDED, *values))
 

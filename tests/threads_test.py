@@ -151,8 +151,8 @@ class ThreadsTest(testing.OpTestCase):
   def test_one_compilation_a_problem(self):
     case = Case.parse("mb1_id3x4x5_ic2oc3_k2s1d1_ndhwc_f32")
     self.tensors[case] = testing.tensors(case)
-    eager_calls._cache.clear()
-    compiled._cache.clear()
+    eager_calls.forget()
+    compiled.forget()
 
     def work(_):
       with tf_conv3d_grad.jit_compile(True):
@@ -161,14 +161,14 @@ class ThreadsTest(testing.OpTestCase):
     results = in_threads(work)
     for result in results:
       np.testing.assert_array_equal(result, results[0])
-    (function,) = compiled._cache._functions.values()
+    (function,) = compiled.kept()
     self.assertEqual(function.traces, 1)
 
   def test_a_thread_may_call_the_op_while_another_checks_a_call(self):
     # What is slow happens outside of the caches' locks: a call made by a signal's handler or a
     # finalizer, in the middle of another, would wait for ever.
     case = CASES[0]
-    eager_calls._cache.clear()
+    eager_calls.forget()
     nested = []
     validate = eager_calls.validation.validate
 
