@@ -4,23 +4,9 @@ import itertools
 
 from absl.testing import absltest
 
+from tests.axes import all_windows, reached
 from tf_conv3d_grad.problem import geometry
 from tf_conv3d_grad.problem.axis import Axis
-
-
-def all_windows():
-  """Every taps, stride and dilation of up to 5, 4 and 3."""
-  return itertools.product(range(1, 6), range(1, 5), range(1, 4))
-
-
-def reached(axis):
-  """Which result cell each pair of output cell and tap reaches, by the definition."""
-  return {
-    (o, q): o * axis.stride + q * axis.dilation - axis.pad
-    for o in range(axis.output)
-    for q in range(axis.taps)
-    if 0 <= o * axis.stride + q * axis.dilation - axis.pad < axis.input
-  }
 
 
 class LengthsTest(absltest.TestCase):
@@ -77,29 +63,6 @@ class PhasesTest(absltest.TestCase):
   def test_a_huge_stride_costs_no_more_than_its_taps(self):
     self.assertLen(geometry.phases(3, 2**31 - 1, 1, 0), 3)
 
-
-class CanonicalTest(absltest.TestCase):
-  def test_a_canonical_axis_reaches_the_same_cells_with_the_taps_that_it_keeps(self):
-    for (taps, stride, dilation), n, o, pad in itertools.product(
-      all_windows(), range(1, 8), range(1, 4), range(0, 5)
-    ):
-      axis = Axis(n, o, taps, stride, dilation, pad)
-      canonical, kept = axis.canonical()
-      before = {(o, q): cell for (o, q), cell in reached(axis).items()}
-      after = {
-        (o, q + kept.start): cell
-        for (o, q), cell in reached(canonical).items()
-        if q < kept.stop - kept.start
-      }
-      self.assertEqual(after, before, (axis, canonical, kept))
-
-  def test_taps_that_reach_nothing_are_left_out(self):
-    canonical, kept = Axis(3, 3, 7, 1, 1, 3).canonical()
-    self.assertEqual((canonical.taps, kept), (5, slice(1, 6)))
-
-  def test_a_single_output_cell_is_shuffled(self):
-    canonical, _ = Axis(28, 1, 28, 1, 1, 0).canonical()
-    self.assertTrue(canonical.is_shuffled)
 
 
 if __name__ == "__main__":

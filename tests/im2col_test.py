@@ -32,12 +32,23 @@ class PlansTest(testing.OpTestCase):
     self.assert_both_right(text, plan, lambda function: function)
 
   @parameterized.parameters(
-    ("mb4_id6x5x7_ic3oc4_k3s2d1_ndhwc_f32", Plan(samples=2)),
-    ("mb4_id6x5x7_ic4oc6g2_k3s1d2_ncdhw_f64", Plan(samples=1)),
     ("mb2_id6x5x7_ic3oc4_k3s1d1_ndhwc_bf16", Plan(depth=4)),
+    ("mb2_id6x5x7_ic3oc4_k3x2x4s2x1x3d1x2x1_ncdhw_f32", Plan(depth=1)),
+    ("mb1_id8_ic4oc6g2_k3s2d1_ndhwc_f64_valid", Plan()),
   )
   def test_compiled(self, text, plan):
     self.assert_both_right(text, plan, lambda function: tf.function(function, jit_compile=True))
+
+  @parameterized.product(
+    text=("mb4_id6x5x7_ic3oc4_k3s2d1_ndhwc_f32", "mb4_id6x5x7_ic4oc6g2_k3s1d2_ncdhw_f64"),
+    samples=(1, 2),
+    compiled=(False, True),
+  )
+  def test_some_samples_at_a_time(self, text, samples, compiled):
+    def way(function):
+      return tf.function(function, jit_compile=True) if compiled else function
+
+    self.assert_both_right(text, Plan(samples=samples), way)
 
   def assert_both_right(self, text, plan, way):
     case = Case.parse(text)
@@ -79,7 +90,7 @@ class OffersTest(parameterized.TestCase):
       self.assertEqual({o.compiled for o in self.offers(text, CONV3D, mode=mode)}, compiled)
     self.assertEqual({o.compiled for o in self.offers(text, CONV3D, in_xla=True)}, {False})
 
-  def test_takes_no_gradient_in_the_input_no_gpu_and_no_filter_of_343_taps_and_more(self):
+  def test_takes_no_gradient_in_the_input_no_gpu_and_no_filter_of_more_than_343_taps(self):
     small = "mb1_id8_ic8oc8_k3s1d1_ndhwc_f32"
     self.assertEmpty(self.offers(small, BACKPROP_INPUT))
     self.assertEmpty(self.offers(small, CONV3D, device="GPU"))

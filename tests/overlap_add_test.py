@@ -19,7 +19,7 @@ from tf_conv3d_grad.lowering.interface import Offer
 from tf_conv3d_grad.lowering.overlap_add import OverlapAdd, offers
 from tf_conv3d_grad.lowering.overlap_add.plan import Plan
 from tf_conv3d_grad.planning import policy
-from tf_conv3d_grad.problem.functions import BACKPROP_INPUT
+from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
 from tf_conv3d_grad.tensorflow.environment import Environment
 
@@ -160,6 +160,34 @@ class PlansTest(testing.OpTestCase):
       lambda *operands: OVERLAP_ADD.backprop_input(problem, plan, *operands), jit_compile=True
     )
     self.assert_right(case, arguments, compute(weights, out_backprop))
+
+
+class OffersTest(absltest.TestCase):
+  def offers(self, text, function=BACKPROP_INPUT, **changes):
+    where = {"device": "CPU", "onednn": True, "in_xla": False, "mode": "auto", **changes}
+    problem, _, _ = validation.validate(**Case.parse(text).arguments(0))
+    return OVERLAP_ADD.offers(function, problem, Environment(**where))
+
+  def test_the_mode_says_what_may_be_compiled(self):
+    for mode, compiled in ((True, {True}), (False, {False}), ("auto", {True, False})):
+      found = self.offers(CASES[0], mode=mode)
+      self.assertEqual({offer.compiled for offer in found}, compiled)
+      for offer in found:
+        self.assertEqual(offer.plan.in_xla, offer.compiled)
+    inside = self.offers(CASES[0], in_xla=True)
+    self.assertEqual({(offer.compiled, offer.plan.in_xla) for offer in inside}, {(False, True)})
+
+  def test_takes_the_gradient_in_the_input_on_a_cpu_alone(self):
+    for function in (CONV3D, BACKPROP_FILTER):
+      self.assertEmpty(self.offers(CASES[0], function))
+    self.assertEmpty(self.offers(CASES[0], device="GPU"))
+    self.assertNotEmpty(self.offers(CASES[0]))
+
+  def test_takes_no_more_taps_and_phases_than_are_worth_unrolling(self):
+    for window, taken in (("k65x1x1s1d1", False), ("k64x1x1s1d1", True), ("k65x1x1s65x1x1d1", True),
+                          ("k6x6x3s5x5x1d1", True), ("k6x6x6s5d1", False)):  # fmt: skip
+      found = self.offers(f"mb1_id130x26x26_ic1oc1_{window}_ndhwc_f32")
+      self.assertEqual(bool(found), taken, window)
 
 
 class InTilesTest(testing.OpTestCase):

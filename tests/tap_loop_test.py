@@ -8,8 +8,9 @@ from tests import testing
 from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case
-from tf_conv3d_grad.lowering.tap_loop import exactly
+from tf_conv3d_grad.lowering.tap_loop import TapLoop, exactly
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
+from tf_conv3d_grad.tensorflow.environment import Environment
 
 CASES = (
   "mb2_id6x5x7_ic3oc4_k3s1d1_ndhwc_f32",
@@ -47,6 +48,20 @@ class TapLoopTest(testing.OpTestCase):
     result = exactly(BACKPROP_INPUT, problem)(weights, tf.constant(poisoned))
     exact = oracle.conv3d_backprop_input(case, arguments["filter"], poisoned)
     np.testing.assert_array_equal(np.isfinite(result), np.isfinite(exact))
+
+  def test_it_is_offered_for_everything_on_a_cpu_at_no_known_cost(self):
+    for text in (CASES[0], "mb1_id200x1x1_ic1oc1_k100x1x1s1d1_ndhwc_f32"):
+      problem, _, _ = validation.validate(**Case.parse(text).arguments(0))
+      for function in (CONV3D, BACKPROP_INPUT, BACKPROP_FILTER):
+        for in_xla, mode, compiled in (
+          (False, True, True), (False, False, False), (False, "auto", False), (True, True, False)
+        ):
+          here = Environment("CPU", onednn=True, in_xla=in_xla, mode=mode)
+          (offer,) = TapLoop().offers(function, problem, here)
+          self.assertEqual((offer.compiled, offer.cost, offer.is_native), (compiled, None, False))
+          self.assertFalse(offer.lowering.multiplies_padding(function, problem, offer.plan))
+        on_gpu = Environment("GPU", onednn=True, in_xla=False, mode="auto")
+        self.assertEmpty(TapLoop().offers(function, problem, on_gpu))
 
 
 if __name__ == "__main__":
