@@ -61,6 +61,8 @@ def tensor_bytes(problem: Problem) -> int:
   return problem.dtype.size * sum(math.prod(shape) for shape in shapes)
 
 
-def efficiency(length: float, half_rate: float = HALF_RATE_LENGTH) -> float:
-  """Returns the part of its full rate that a loop of this length reaches."""
+def efficiency(length: float, half_rate: float | None = None) -> float:
+  """Returns the part of its full rate that a loop of this length reaches; by default a product."""
+  if half_rate is None:
+    half_rate = HALF_RATE_LENGTH
   return max(length, 1) / (max(length, 1) + half_rate)  # nothing takes no time, at any rate

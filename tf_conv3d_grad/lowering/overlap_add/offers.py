@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 
 from tf_conv3d_grad.lowering.cost import Cost
 from tf_conv3d_grad.lowering.overlap_add import costs
@@ -55,20 +56,23 @@ def plans(problem: Problem) -> list[tuple[Plan, Cost | None]]:
     if per_sample.is_static:
       return [(plans(per_sample)[0][0], None)]
     return [(Plan(gathered=(problem.axes[0].taps > 1, False, False)), None)]
-  found = _depthwise(problem) if problem.is_depthwise else _by_gathering(problem)
+  found = [min(tilings, key=lambda offer: offer[1].seconds) for tilings in candidates(problem)]
   found.sort(key=lambda offer: offer[1].seconds)
   return [*found]
 
 
-def _by_gathering(problem: Problem) -> list[tuple[Plan, Cost]]:
-  """Returns the best tiling of each set of gathered axes and each layout, with its cost."""
-  found = []
+def candidates(problem: Problem) -> Iterator[list[tuple[Plan, Cost]]]:
+  """Yields for each set of gathered axes and each layout its tilings, with their costs.
+
+  For a canonical, static problem that can be unrolled.
+  """
+  if problem.is_depthwise:
+    yield _depthwise(problem)
+    return
   for gathered, (rows, columns) in itertools.product(gatherable(problem), layouts(problem)):
     if all(gathered) and problem.out_channels <= _MAX_FEW_ROWS:
       rows = CHANNELS_FIRST
-    tilings = tiled(problem, Plan(gathered, rows, columns))
-    found.append(min(tilings, key=lambda offer: offer[1].seconds))
-  return found
+    yield tiled(problem, Plan(gathered, rows, columns))
 
 
 def _depthwise(problem: Problem) -> list[tuple[Plan, Cost]]:
