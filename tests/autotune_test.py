@@ -168,9 +168,14 @@ class TimingTest(AutotuneTestCase):
     compiled.forget()  # other tests may have compiled what is to fail here
     self.addCleanup(compiled.forget)
     warnings.simplefilter("ignore", RuntimeWarning)
+    raced = self.counted()
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
       thread.submit(self.assert_call_is_right, case=OTHER).result(timeout=120)
     problem, _, _ = validation.validate(**OTHER.arguments())
+    candidates = policy.candidates(BACKPROP_INPUT, problem, Environment.here())
+    calls, *_ = raced.call_args.args
+    self.assertCountEqual(calls, [offer for offer in candidates if not offer.compiled])
+    self.assertNotEmpty([offer for offer in candidates if offer.compiled])
     self.assertFalse(autotune.known(BACKPROP_INPUT, problem, Environment.here()).compiled)
 
   def test_under_a_tape_the_gradient_is_right_and_the_timing_not_recorded(self):
