@@ -18,6 +18,7 @@ COMPAT_ARGS ?= --all $(PYTEST_ARGS)
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_MINUTES ?= 30
+MODULES ?= tf_conv3d_grad/problem/*.py tf_conv3d_grad/lowering/tiles.py
 # Runs Bazel without a network; where it is missing, Bazel is run as it is.
 BAZEL_OFFLINE ?= ../shared/tools/bazel-offline
 BAZEL_ARGS ?=
@@ -30,7 +31,7 @@ python = $(bin)/python
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help demo test test-all compat fuzz errors-table lint format types dist bazel bench bench-peers clean
+.PHONY: help demo test test-all compat fuzz mutants errors-table lint format types dist bazel bench bench-peers clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -51,6 +52,9 @@ compat:  ## Run it against TensorFlow 2.16 to 2.21, each set up beside, and writ
 
 fuzz: $(VENV)/.has-test  ## Call the op with random arguments, valid and not, for half an hour
 	$(python) -m tests.fuzzing --minutes $(FUZZ_MINUTES)
+
+mutants: $(VENV)/.has-test $(VENV)/.has-dev  ## Change MODULES in small ways, and say what no test notices
+	$(python) tools/mutants.py $(MODULES)
 
 errors-table: $(VENV)/.has-test  ## Write docs/errors.md anew: malformed calls here and in TensorFlow
 	$(python) tools/errors_table.py

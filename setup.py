@@ -47,7 +47,7 @@ setuptools.setup(
     "examples": ["matplotlib", "nilearn", "rich"],
     "bench": ["matplotlib", "rich", "scipy"],
     "cli": ["click", "rich"],
-    "dev": ["build", "mypy", "ruff"],
+    "dev": ["build", "cosmic-ray", "mypy", "ruff"],
   },
   entry_points={"console_scripts": ["tf-conv3d-grad = tf_conv3d_grad.cli:main"]},
   classifiers=[
