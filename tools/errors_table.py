@@ -9,7 +9,6 @@ that TensorFlow's own op has taken down to start anew.
 from __future__ import annotations
 
 import pathlib
-import signal
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -46,7 +45,7 @@ is called eagerly; in graphs it is TensorFlow's.
 |---|---|---|
 """
 
-_DEATHS = {"SIGABRT": "**abort**", "SIGSEGV": "**segfault**", "SIGFPE": "**SIGFPE**"}
+_DEATHS = {"abort": "**abort**", "SIGSEGV": "**segfault**", "SIGFPE": "**SIGFPE**"}
 _CLEAR = ("InvalidArgumentError", "ResourceExhaustedError", "ValueError", "TypeError")
 
 
@@ -84,23 +83,15 @@ def main() -> int:
 def _outcomes(op: str, way: str) -> dict[str, str]:
   """Returns what each call that can be made in this way ends in, by name."""
   made = malformed_calls.is_made
-  calls = {name: call for name, call in malformed_calls.CALLS.items() if made(way, call)}
-  large = [name for name, call in calls.items() if call.kind == malformed_calls.TOO_LARGE]
-  small = [name for name in calls if name not in large]
-  outcomes = {
-    **malformed_calls.outcomes(op, way, small),
-    **malformed_calls.outcomes(op, way, large, one_by_one=True),
-  }
+  calls = [name for name, call in malformed_calls.CALLS.items() if made(way, call)]
+  outcomes = malformed_calls.outcomes(op, way, calls, one_by_one=True)
   print(f"{op}, {way}: {len(outcomes)} calls", flush=True)
   return {name: _in_words(outcome) for name, outcome in outcomes.items()}
 
 
 def _in_words(outcome: dict[str, Any]) -> str:
   if "died" in outcome:
-    if outcome["died"] == "hangs":
-      return "hang"
-    name = signal.Signals(-outcome["died"]).name if outcome["died"] < 0 else "exit"
-    return _DEATHS.get(name, name)
+    return _DEATHS.get(outcome["died"], outcome["died"])
   return outcome["exceptions"][0] if outcome["exceptions"] else "result"
 
 
