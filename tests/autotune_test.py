@@ -172,11 +172,11 @@ class TimingTest(AutotuneTestCase):
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
       thread.submit(self.assert_call_is_right, case=OTHER).result(timeout=120)
     problem, _, _ = validation.validate(**OTHER.arguments())
-    candidates = policy.candidates(BACKPROP_INPUT, problem, Environment.here())
+    candidates = policy.candidates(BACKPROP_INPUT, problem, Environment.here(problem.dtype))
     calls, *_ = raced.call_args.args
     self.assertCountEqual(calls, [offer for offer in candidates if not offer.compiled])
     self.assertNotEmpty([offer for offer in candidates if offer.compiled])
-    self.assertFalse(autotune.known(BACKPROP_INPUT, problem, Environment.here()).compiled)
+    self.assertFalse(autotune.known(BACKPROP_INPUT, problem, Environment.here(problem.dtype)).compiled)
 
   def test_under_a_tape_the_gradient_is_right_and_the_timing_not_recorded(self):
     filter, out_backprop = testing.tensors(CASE)
@@ -271,7 +271,7 @@ class FileTest(AutotuneTestCase):
   def test_winners_stay_when_plans_are_worded_anew(self):
     timed = self.counted()
     problem, _, _ = validation.validate(**CASE.arguments())
-    offers = policy.candidates(BACKPROP_INPUT, problem, Environment.here())
+    offers = policy.candidates(BACKPROP_INPUT, problem, Environment.here(problem.dtype))
     for worded in {Offer, *(type(offer.plan) for offer in offers)}:
       self.enter_context(mock.patch.object(worded, "__str__", lambda _: "reworded"))
     self.assertEqual({f"{offer} {offer.plan}" for offer in offers}, {"reworded reworded"})

@@ -57,7 +57,7 @@ class RepaidTest(testing.OpTestCase):
   def test_is_right_and_so_are_its_gradients(self, notation, graph):
     case = Case.parse(notation)
     problem = validation.validate(**case.arguments())[0]
-    self.assertTrue(policy.choose(BACKPROP_INPUT, problem, Environment.here()).compiled)
+    self.assertTrue(policy.choose(BACKPROP_INPUT, problem, Environment.here(problem.dtype)).compiled)
     sources = testing.tensors(case)
     upstream = testing.random_array(case, case.input_sizes, seed=1)
 

@@ -33,7 +33,7 @@ CASES = tuple(
 def by_group(case):
   """Returns the problem and the offer, None if this TensorFlow's kernel does not take the case."""
   problem = validation.validate(**case.arguments())[0]
-  found = policy.candidates(BACKPROP_INPUT, problem, Environment.here())
+  found = policy.candidates(BACKPROP_INPUT, problem, Environment.here(problem.dtype))
   found = [offer for offer in found if offer.lowering.name == "kernel"]
   return problem, found[0] if found else None
 
@@ -70,9 +70,25 @@ class ByGroupTest(testing.OpTestCase):
 def by_sample(case, by_sample=True):
   """Returns the problem and the plan of the kernel, sample by sample or at once."""
   problem = validation.validate(**case.arguments())[0]
-  here = dataclasses.replace(Environment.here(), mode=False)
+  here = dataclasses.replace(Environment.here(problem.dtype), mode=False)
   offer = policy.choose(BACKPROP_INPUT, problem, here)
   return problem, dataclasses.replace(offer.plan, by_sample=by_sample)
+
+
+class DtypeTest(testing.OpTestCase):
+  @parameterized.parameters(True, False)
+  def test_bfloat16_in_float32_is_rounded_once(self, eager):
+    case = Case.parse("mb2_id5x4x6_ic4oc30_k3s2d1_ncdhw_bf16")
+    problem = validation.validate(**case.arguments())[0]
+    here = Environment("CPU", onednn=True, in_xla=False, mode=False, onednn_bfloat16=False)
+    offer = policy.choose(BACKPROP_INPUT, problem, here)
+    self.assertEqual(offer.plan.dtype, tf.float32)
+
+    def compute(filter, out_backprop):
+      return offer.lowering.prepared(BACKPROP_INPUT, problem, offer.plan)(filter, out_backprop)
+
+    compute = compute if eager else tf.function(compute, autograph=False)
+    self.assert_right(case, case.arguments(), compute(*testing.tensors(case)))
 
 
 class BySampleTest(testing.OpTestCase):

@@ -151,10 +151,38 @@ class ChoiceTest(MachineTestCase):
     offer = chosen(problem_of("mb1_id8_ic4oc4_k3s1d2_ncdhw_f32"), onednn=False)
     self.assertEqual(offer.lowering.name, "overlap_add")
 
+  @parameterized.parameters(
+    ("mb1_id8_ic4oc4_k3s1d1_ncdhw_f32", "NCDHW"),
+    ("mb1_id8_ic4oc4_k3s1d1_ncdhw_bf16", "NDHWC"),
+    ("mb1_id8_ic4oc4_k1s1d1_ncdhw_bf16", "NCDHW"),
+    ("mb1_id8_ic4oc4_k3s1d1_ndhwc_bf16", "NDHWC"),
+  )
+  def test_onednn_takes_bfloat16_channels_last_unless_it_is_pointwise(self, text, data_format):
+    offer = chosen(problem_of(text))
+    self.assertEqual((offer.lowering.name, offer.plan.data_format), ("kernel", data_format))
+
   def test_halves_are_never_added_up_in_half_by_the_kernel(self):
     for onednn in (True, False):
       offer = chosen(problem_of("mb1_id8_ic4oc4_k3s1d1_ndhwc_f16"), onednn=onednn)
       self.assertEqual((offer.lowering.name, offer.plan.dtype), ("kernel", tf.float32))
+
+  @parameterized.parameters(1, 2)
+  def test_where_only_float32_is_onednns_its_kernel_takes_bfloat16(self, dilation):
+    problem = problem_of(f"mb1_id8_ic4oc4_k3s1d{dilation}_ncdhw_bf16")
+    offer = policy.choose(BACKPROP_INPUT, problem, environment(onednn_bfloat16=False))
+    self.assertEqual((offer.lowering.name, offer.plan.dtype), ("kernel", tf.float32))
+
+  def test_each_dtype_is_asked_for_that_calls_come_in(self):
+    def only_float32(dtype=tf.float32):
+      return dtype == tf.float32
+
+    with mock.patch.object(private, "onednn_enabled", side_effect=only_float32) as asked:
+      here = Environment.here(tf.bfloat16)
+      self.assertEqual((here.onednn, here.onednn_bfloat16), (True, False))
+      asked.reset_mock()
+      for dtype in (tf.float16, tf.float32, tf.float64):
+        self.assertTrue(Environment.here(dtype).onednn)
+      self.assertNotIn(mock.call(tf.bfloat16), asked.mock_calls)
 
   def test_inside_a_compiled_function_nothing_is_compiled_on_its_own(self):
     for mode in (True, False, "auto"):

@@ -90,7 +90,7 @@ with tf.Graph().as_default():
   in_graph = private.onednn_enabled.__wrapped__()
 with tf.init_scope():
   lifted = private.onednn_enabled.__wrapped__()
-print(in_graph, lifted, private.onednn_enabled())
+print(in_graph, lifted, *map(private.onednn_enabled, (tf.float32, tf.bfloat16)))
 """
 
 
@@ -104,12 +104,14 @@ class OneDnnTest(parameterized.TestCase):
       text=True,
       check=False,
     )
-    self.assertEqual(run.stdout.split(), ["False"] * 3, run.stderr)
+    self.assertEqual(run.stdout.split(), ["False"] * 4, run.stderr)
 
-  def test_is_the_same_in_a_graph_as_outside(self):
-    enabled = private.onednn_enabled()
+  @parameterized.parameters("float32", "bfloat16")
+  def test_is_the_same_in_a_graph_as_outside(self, dtype):
+    dtype = tf.as_dtype(dtype)
+    enabled = private.onednn_enabled(dtype)
     with tf.Graph().as_default():
-      self.assertEqual(private.onednn_enabled.__wrapped__(), enabled)
+      self.assertEqual(private.onednn_enabled.__wrapped__(dtype), enabled)
 
 
 def without_threads():

@@ -84,7 +84,7 @@ def find(
     problem, _, _ = validation.validate(
       input_sizes, filter, out_backprop, strides, padding, data_format, dilations
     )
-    environment = Environment.here(filter, out_backprop)
+    environment = Environment.here(problem.dtype, filter, out_backprop)
     return execute.prepared(BACKPROP_INPUT, problem, environment)
 
   try:

@@ -23,7 +23,7 @@ _prepared: Cache[Compute] = Cache(4096)
 
 def compute(function: Function, problem: Problem, *operands: tf.Tensor) -> tf.Tensor:
   """Returns a function of a convolution, computed here and now; without derivatives."""
-  environment = Environment.here(*operands)
+  environment = Environment.here(problem.dtype, *operands)
   if tf.executing_eagerly():
     key = (function.name, problem, environment, autotune.is_on())
     make = functools.partial(prepared, function, problem, environment)

@@ -107,7 +107,7 @@ def explain(
       dilations,
     )
     known = problem.is_static
-    environment = dataclasses.replace(Environment.here(), in_xla=False)
+    environment = dataclasses.replace(Environment.here(problem.dtype), in_xla=False)
     return Explanation(
       problem=problem,
       environment=environment,

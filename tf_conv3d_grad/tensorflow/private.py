@@ -274,14 +274,14 @@ def shape_tuple(tensor: Any) -> tuple:
 
 
 @functools.cache
-def onednn_enabled() -> bool:
-  """Returns whether TensorFlow's CPU kernels are oneDNN's.
+def onednn_enabled(dtype: tf.DType = tf.float32) -> bool:
+  """Returns whether TensorFlow's CPU kernels are oneDNN's, in `dtype`.
 
   It depends on build, processor and environment (`TF_ENABLE_ONEDNN_OPTS`), so it is asked of the
   kernel: only oneDNN's takes dilations. The call is valid, so a kernel that does not take it
   raises.
   """
-  return outside(_takes_dilations)
+  return outside(functools.partial(_takes_dilations, dtype))
 
 
 @functools.cache
@@ -336,13 +336,13 @@ def _compiles() -> bool:
     return False
 
 
-def _takes_dilations() -> bool:
+def _takes_dilations(dtype: tf.DType) -> bool:
   def call() -> tf.Tensor:
     with tf.device("/CPU:0"):
       return raw_backprop_input(
         input_sizes=[1, 3, 1, 1, 1],
-        filter=np.ones([2, 1, 1, 1, 1], np.float32),
-        out_backprop=np.ones([1, 3, 1, 1, 1], np.float32),
+        filter=np.ones([2, 1, 1, 1, 1], dtype.as_numpy_dtype),
+        out_backprop=np.ones([1, 3, 1, 1, 1], dtype.as_numpy_dtype),
         strides=[1, 1, 1, 1, 1],
         padding="SAME",
         dilations=[1, 2, 1, 1, 1],

@@ -87,9 +87,9 @@ def _compute(function: Function, problem: Problem, plan: Plan) -> Compute:
 def _plan(function: Function, problem: Problem, environment: Environment) -> Plan:
   # Eigen's kernels add halves up in their own precision, and oneDNN has none for float16.
   dtype = problem.dtype
-  if dtype == tf.float16 or (dtype == tf.bfloat16 and not environment.onednn):
+  if dtype.size == 2 and not _is_onednn(dtype, environment):
     dtype = tf.float32
-  if environment.onednn and dtype in costs.ONEDNN_RATE:
+  if _is_onednn(dtype, environment):
     # oneDNN's bfloat16 is 5 to 20 times slower channels first, except for pointwise filters; two
     # transposes cost less. In float32 it is about as fast, and they cost more.
     pointwise = sizes.is_known(*problem.taps) and math.prod(problem.taps) == 1
@@ -98,6 +98,13 @@ def _plan(function: Function, problem: Problem, environment: Environment) -> Pla
   # Its other two functions Eigen computes in one way whatever the batch, and sooner at once.
   by_sample = function is BACKPROP_INPUT and eigen.is_faster_by_sample(problem, dtype)
   return Plan("CPU", False, dtype, NDHWC, by_sample)
+
+
+def _is_onednn(dtype: tf.DType, environment: Environment) -> bool:
+  """Returns whether the CPU's kernels are oneDNN's in a dtype; the others are Eigen's."""
+  if dtype == tf.bfloat16:
+    return environment.onednn and environment.onednn_bfloat16
+  return environment.onednn and dtype == tf.float32
 
 
 def _takes(function: Function, problem: Problem, plan: Plan) -> bool:

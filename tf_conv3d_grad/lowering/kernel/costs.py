@@ -13,7 +13,7 @@ from tf_conv3d_grad.problem.definition import Problem
 
 # They reach these rates with enough channels: oneDNN half of it with so many in channels, or out
 # channels of a group, Eigen with so many taps times out channels.
-ONEDNN_RATE = {tf.float32: 140e9, tf.bfloat16: 900e9}
+_ONEDNN_RATE = {tf.float32: 140e9, tf.bfloat16: 900e9}
 _ONEDNN_HALF_RATE_IN, _ONEDNN_HALF_RATE_OUT = 20, 10
 _EIGEN_RATE = {tf.float32: 65e9, tf.float64: 22e9}
 _EIGEN_HALF_RATE = 2000
@@ -25,7 +25,7 @@ def of_plan(problem: Problem, plan: Plan) -> Cost:
   """Returns the cost of a plan for a static problem on a CPU, for all groups together."""
   groups = problem.groups
   if plan.is_onednn:
-    rate = ONEDNN_RATE[plan.dtype]
+    rate = _ONEDNN_RATE[plan.dtype]
     rate *= cost.efficiency(problem.filter_in_channels, _ONEDNN_HALF_RATE_IN)
     if groups > 1:
       rate *= cost.efficiency(problem.out_channels // groups, _ONEDNN_HALF_RATE_OUT)
