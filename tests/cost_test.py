@@ -94,7 +94,7 @@ class KernelTest(absltest.TestCase):
 
 class OverlapAddTest(parameterized.TestCase):
   @parameterized.product(
-    text=("mb2_id6x5x7_ic3oc4_k3s1d1_ndhwc_f32", "mb1_id8_ic4oc6_k3s2d1_ndhwc_f64_valid",
+    text=("mb2_id6x5x7_ic3oc4_k3s1d1_ndhwc_f32", "mb1_id8_ic4oc6g2_k3s2d1_ndhwc_f64_valid",
           "mb2_id5x4x6_ic2oc3_k3x1x3s1d2x1x1_ncdhw_f16"),
     layout=tuple(itertools.product((CHANNELS_LAST, CHANNELS_FIRST), repeat=2)),
   )  # fmt: skip
