@@ -14,7 +14,7 @@ PYTHON_VERSIONS ?= 3.9 3.10 3.11 3.12 3.13
 PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=4 --dist=loadscope
 # As for tools/compat.py: COMPAT='2.16 2.21:3.11'.
 COMPAT ?=
-COMPAT_ARGS ?= --all $(PYTEST_ARGS)
+COMPAT_ARGS ?= --parameters=all $(PYTEST_ARGS)
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_MINUTES ?= 30
@@ -45,7 +45,7 @@ test: $(VENV)/.has-test  ## Run every test with some of its parameters
 	$(python) -m pytest $(PYTEST_ARGS)
 
 test-all: $(VENV)/.has-test  ## Run every test with all of its parameters
-	$(python) -m pytest --all $(PYTEST_ARGS)
+	$(python) -m pytest --parameters=all $(PYTEST_ARGS)
 
 compat:  ## Run it against TensorFlow 2.16 to 2.21, each set up beside, and write README's matrix
 	$(PYTHON) tools/compat.py --pytest-args='$(COMPAT_ARGS)' $(COMPAT)

@@ -176,7 +176,8 @@ class TimingTest(AutotuneTestCase):
     calls, *_ = raced.call_args.args
     self.assertCountEqual(calls, [offer for offer in candidates if not offer.compiled])
     self.assertNotEmpty([offer for offer in candidates if offer.compiled])
-    self.assertFalse(autotune.known(BACKPROP_INPUT, problem, Environment.here(problem.dtype)).compiled)
+    here = Environment.here(problem.dtype)
+    self.assertFalse(autotune.known(BACKPROP_INPUT, problem, here).compiled)
 
   def test_under_a_tape_the_gradient_is_right_and_the_timing_not_recorded(self):
     filter, out_backprop = testing.tensors(CASE)

@@ -57,7 +57,8 @@ class RepaidTest(testing.OpTestCase):
   def test_is_right_and_so_are_its_gradients(self, notation, graph):
     case = Case.parse(notation)
     problem = validation.validate(**case.arguments())[0]
-    self.assertTrue(policy.choose(BACKPROP_INPUT, problem, Environment.here(problem.dtype)).compiled)
+    here = Environment.here(problem.dtype)
+    self.assertTrue(policy.choose(BACKPROP_INPUT, problem, here).compiled)
     sources = testing.tensors(case)
     upstream = testing.random_array(case, case.input_sizes, seed=1)
 

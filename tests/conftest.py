@@ -11,9 +11,10 @@ _SAMPLE = 3
 
 def pytest_addoption(parser):
   parser.addoption(
-    "--all",
-    action="store_true",
-    help=f"run every test with all of its parameters; without, with at most {_SAMPLE} of them",
+    "--parameters",
+    choices=("sample", "all", "rest"),
+    default="sample",
+    help=f"run every test with at most {_SAMPLE} of its parameters, with all, or with the others",
   )
 
 
@@ -26,7 +27,8 @@ def pytest_configure():
 def pytest_collection_modifyitems(config, items):
   # Whoever names a test, by file and name or by -k, wants all of it.
   named = config.option.keyword or any("::" in argument for argument in config.args)
-  if config.getoption("--all") or named:
+  which = config.getoption("--parameters")
+  if which == "all" or named:
     return
   by_test = collections.defaultdict(list)
   for item in items:
@@ -34,7 +36,8 @@ def pytest_collection_modifyitems(config, items):
   kept = set()
   for same in by_test.values():
     # By their names' hashes: the same in every run, and no pattern of the parameters.
-    kept.update(sorted(same, key=lambda item: hashlib.sha256(item.name.encode()).digest())[:_SAMPLE])
+    same.sort(key=lambda item: hashlib.sha256(item.name.encode()).digest())
+    kept.update(same[:_SAMPLE] if which == "sample" else same[_SAMPLE:])
   config.hook.pytest_deselected(items=[item for item in items if item not in kept])
   items[:] = [item for item in items if item in kept]
 

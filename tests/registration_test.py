@@ -1,4 +1,4 @@
-"""A new way of computing is one file and one line: the example of CONTRIBUTING.md, added and removed."""
+"""A new way of computing is one file and one line: CONTRIBUTING.md's example, added and removed."""
 
 import re
 import types

@@ -86,8 +86,9 @@ def _mutate(module: pathlib.Path, timeout: float) -> None:
     ["cosmic-ray", "exec", config, session],
     ["cr-report", "--surviving-only", "--show-diff", session],
   ):
-    program = pathlib.Path(sys.executable).parent / str(step[0])
-    subprocess.run([program, *step[1:]], cwd=ROOT, check=True)
+    program, *arguments = map(str, step)
+    bin_folder = pathlib.Path(sys.executable).parent
+    subprocess.run([str(bin_folder / program), *arguments], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

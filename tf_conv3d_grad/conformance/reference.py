@@ -43,7 +43,9 @@ def raw_conv3d_backprop_input(case: Case, arguments: dict[str, Any]) -> Referenc
   Returns:
     A `Reference`, or None.
   """
-  onednn = private.onednn_enabled() and case.dtype in ("float32", "bfloat16")
+  onednn = case.dtype in ("float32", "bfloat16") and private.onednn_enabled(
+    tf.as_dtype(case.dtype)
+  )
   if case.is_empty and not onednn:
     return None
   if max(case.input_sizes + case.filter_shape + case.out_backprop_shape) > _INT32_MAX:

@@ -1,7 +1,8 @@
 """The ways of calling an op: eagerly, and in graphs that know all, some or none of the sizes.
 
 A way takes an op and the keyword arguments of a call, and returns a function without arguments that
-makes the call and returns NumPy arrays in the place of tensors. It traces once for all its calls.
+makes the call and returns NumPy arrays in the place of tensors. It traces once for all its calls;
+where not even ranks are known, once for all calls with the same attributes and dtypes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_conv3d_grad
+from tf_conv3d_grad.tensorflow.cache import Cache
 
 Arguments = dict[str, Any]
 Op = Callable[..., Any]
@@ -20,6 +22,10 @@ Way = Callable[[Op, Arguments], Callable[[], Any]]
 
 # What a call has in tensors, all the rest being attributes.
 TENSORS = ("input_sizes", "filter", "out_backprop")
+
+
+# Traces of calls of which nothing is known: thousands of calls share a few.
+_of_unknown_ranks: Cache[Any] = Cache(64)
 
 
 def call(way: str, op: Op, arguments: Arguments) -> Any:
@@ -91,10 +97,19 @@ def _traced(
       tf.TensorSpec(shape(name, tensor), tensor.dtype) for name, tensor in zip(passed, tensors)
     ]
 
-    @tf.function(autograph=False, jit_compile=jit_compile, input_signature=signature)
-    def traced(*tensors: tf.Tensor) -> Any:
-      return op(**dict(zip(passed, tensors)), **constants)
+    def make() -> Any:
+      return tf.function(
+        lambda *tensors: op(**dict(zip(passed, tensors)), **constants),
+        autograph=False,
+        jit_compile=jit_compile,
+        input_signature=signature,
+      )
 
+    if signature and all(spec.shape.rank is None for spec in signature):
+      key = op, jit_compile, tuple(signature), repr(sorted(constants.items()))
+      traced = _of_unknown_ranks.get(key, make)
+    else:
+      traced = make()
     return lambda: _numpy(traced(*tensors))
 
   return way
@@ -138,10 +153,16 @@ def _v1_unknown_ranks(op: Op, arguments: Arguments) -> Callable[[], Any]:
   constants = dict(arguments)
   tensors = [tf.convert_to_tensor(constants.pop(name)) for name in TENSORS]
 
-  def run() -> Any:
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+  def build() -> tuple[tf.Graph, list[tf.Tensor], tf.Tensor]:
+    with tf.Graph().as_default() as graph:
       placeholders = [tf.compat.v1.placeholder(tensor.dtype) for tensor in tensors]
-      result = op(**dict(zip(TENSORS, placeholders)), **constants)
+      return graph, placeholders, op(**dict(zip(TENSORS, placeholders)), **constants)
+
+  def run() -> Any:
+    dtypes = tuple(tensor.dtype for tensor in tensors)
+    key = op, "v1", dtypes, repr(sorted(constants.items()))
+    graph, placeholders, result = _of_unknown_ranks.get(key, build)
+    with tf.compat.v1.Session(graph=graph) as session:
       return session.run(result, dict(zip(placeholders, map(_numpy, tensors))))
 
   return run
