@@ -15,6 +15,14 @@ PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=4 --dist=loadscope
 # As for tools/compat.py: COMPAT='2.16 2.21:3.11'.
 COMPAT ?=
 COMPAT_ARGS ?= --parameters=all $(PYTEST_ARGS)
+# Processors other than this: at most what oneDNN may use, or that TensorFlow leaves it off, as it
+# does where there is no VNNI. What a processor does not have it still does not use.
+ISAS ?= ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 ONEDNN_MAX_CPU_ISA=AVX512_CORE \
+  ONEDNN_MAX_CPU_ISA=AVX2 TF_ENABLE_ONEDNN_OPTS=0
+# Tests of what comes out of TensorFlow's kernels.
+ISA_TESTS = $(addprefix tests/,$(addsuffix _test.py,accuracy kernel known_values nonfinite))
+# Not those that spend their time in XLA.
+ISA_ARGS ?= --parameters=sample -k 'not (EmptyUnknown or graphs_too or turn_nan or always)'
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_MINUTES ?= 30
@@ -31,7 +39,7 @@ python = $(bin)/python
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help demo test test-all compat fuzz mutants errors-table lint format types dist bazel bench bench-peers clean
+.PHONY: help demo test test-all test-isa compat fuzz mutants errors-table lint format types dist bazel bench bench-peers clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -46,6 +54,12 @@ test: $(VENV)/.has-test  ## Run every test with some of its parameters
 
 test-all: $(VENV)/.has-test  ## Run every test with all of its parameters
 	$(python) -m pytest --parameters=all $(PYTEST_ARGS)
+
+test-isa: $(VENV)/.has-test  ## Run the tests of numbers as on processors of other instruction sets
+	@set -e; for isa in $(ISAS); do \
+	  echo "== $$isa"; \
+	  env $$isa $(python) -m pytest $(PYTEST_ARGS) $(ISA_TESTS) $(ISA_ARGS); \
+	done
 
 compat:  ## Run it against TensorFlow 2.16 to 2.21, each set up beside, and write README's matrix
 	$(PYTHON) tools/compat.py --pytest-args='$(COMPAT_ARGS)' $(COMPAT)

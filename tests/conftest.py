@@ -13,8 +13,8 @@ def pytest_addoption(parser):
   parser.addoption(
     "--parameters",
     choices=("sample", "all", "rest"),
-    default="sample",
-    help=f"run every test with at most {_SAMPLE} of its parameters, with all, or with the others",
+    help=f"run every test with at most {_SAMPLE} of its parameters, with all, or with the others; "
+    "with all if tests are named, with a sample if not",
   )
 
 
@@ -25,10 +25,9 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(config, items):
-  # Whoever names a test, by file and name or by -k, wants all of it.
   named = config.option.keyword or any("::" in argument for argument in config.args)
-  which = config.getoption("--parameters")
-  if which == "all" or named:
+  which = config.getoption("--parameters") or ("all" if named else "sample")
+  if which == "all":
     return
   by_test = collections.defaultdict(list)
   for item in items:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import resource
 from concurrent import futures
 
 import numpy as np
@@ -344,30 +345,40 @@ def expected_exceptions(way, call):
   return call.kind.traced
 
 
-def outcomes(op, way, names, one_by_one=False):
-  """Makes calls in child processes, a new one whenever one dies.
+# Bytes that the calls may take.
+_MEMORY = 2**39
 
-  Args:
-    op: "this" or "tensorflow".
-    way: One of `WAYS`.
-    names: The calls.
-    one_by_one: Whether also those that ask for too much memory are made one after the other: at
-      once it takes less long, because TensorFlow waits for some to be freed.
 
-  Returns:
-    A dict by name: "exceptions", the names of the exception's classes, and "message"; or "died",
-    what ended the child or "hang".
-  """
-  large = [name for name in names if CALLS[name].kind == TOO_LARGE and not one_by_one]
-  groups = [[name] for name in names if name not in large] + [large]
-  found = {}
-  with children.Children(_make_at_once) as processes:
-    for group in filter(None, groups):
-      answer = processes.call(op, way, group)
-      if isinstance(answer, children.Ended):
-        answer = [{"died": answer.error or "hang"}] * len(group)
-      found.update(zip(group, answer))
-  return found
+class Maker:
+  """Makes calls in child processes, a new one whenever one dies; a context manager."""
+
+  def __init__(self, op, way):
+    """Starts no process yet.
+
+    Args:
+      op: "this" or "tensorflow".
+      way: One of `WAYS`.
+    """
+    self._op, self._way = op, way
+    self._children = children.Children(_make_at_once)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *error):
+    self._children.__exit__(*error)
+
+  def outcomes(self, names):
+    """Makes these calls at once.
+
+    Returns:
+      A dict by name: "exceptions", the names of the exception's classes, and "message"; or "died",
+      what ended the child or "hang".
+    """
+    answer = self._children.call(self._op, self._way, names)
+    if isinstance(answer, children.Ended):
+      answer = [{"died": answer.error or "hang"}] * len(names)
+    return dict(zip(names, answer))
 
 
 def in_table(name):
@@ -376,6 +387,10 @@ def in_table(name):
 
 
 def _make_at_once(op, way, names):
+  # As much as many machines have; where there is more, 1 TiB is too large all the same.
+  _, hard = resource.getrlimit(resource.RLIMIT_AS)
+  if hard == resource.RLIM_INFINITY or hard > _MEMORY:
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, hard))
   with futures.ThreadPoolExecutor(len(names)) as threads:
     return list(threads.map(functools.partial(_make, op, way), names))
 
