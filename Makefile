@@ -14,10 +14,19 @@ PYTHON_VERSIONS ?= 3.9 3.10 3.11 3.12 3.13
 PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=4 --dist=loadscope
 # As for tools/compat.py: COMPAT='2.16 2.21:3.11'.
 COMPAT ?=
-COMPAT_ARGS ?= $(PYTEST_ARGS)
+COMPAT_ARGS ?= --parameters=all $(PYTEST_ARGS)
+# Processors other than this: at most what oneDNN may use, or that TensorFlow leaves it off, as it
+# does where there is no VNNI. What a processor does not have it still does not use.
+ISAS ?= ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 ONEDNN_MAX_CPU_ISA=AVX512_CORE \
+  ONEDNN_MAX_CPU_ISA=AVX2 TF_ENABLE_ONEDNN_OPTS=0
+# Tests of what comes out of TensorFlow's kernels.
+ISA_TESTS = $(addprefix tests/,$(addsuffix _test.py,accuracy kernel known_values nonfinite))
+# Not those that spend their time in XLA.
+ISA_ARGS ?= --parameters=sample -k 'not (EmptyUnknown or graphs_too or turn_nan or always)'
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_MINUTES ?= 30
+MODULES ?= tf_conv3d_grad/problem/*.py tf_conv3d_grad/lowering/tiles.py
 # Runs Bazel without a network; where it is missing, Bazel is run as it is.
 BAZEL_OFFLINE ?= ../shared/tools/bazel-offline
 BAZEL_ARGS ?=
@@ -30,7 +39,7 @@ python = $(bin)/python
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help demo test compat fuzz errors-table lint format types build-files dist bazel bench bench-peers clean
+.PHONY: help demo test test-all test-isa compat fuzz mutants errors-table lint format types dist bazel bench bench-peers clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -40,8 +49,17 @@ help:  ## List the targets
 demo: $(VENV)/.has-examples  ## Train a 3-D segmentation network on a brain volume with this op
 	$(python) examples/brain_segmentation.py $(DEMO_ARGS)
 
-test: $(VENV)/.has-test  ## Run the whole test suite
+test: $(VENV)/.has-test  ## Run every test with some of its parameters
 	$(python) -m pytest $(PYTEST_ARGS)
+
+test-all: $(VENV)/.has-test  ## Run every test with all of its parameters
+	$(python) -m pytest --parameters=all $(PYTEST_ARGS)
+
+test-isa: $(VENV)/.has-test  ## Run the tests of numbers as on processors of other instruction sets
+	@set -e; for isa in $(ISAS); do \
+	  echo "== $$isa"; \
+	  env $$isa $(python) -m pytest $(PYTEST_ARGS) $(ISA_TESTS) $(ISA_ARGS); \
+	done
 
 compat:  ## Run it against TensorFlow 2.16 to 2.21, each set up beside, and write README's matrix
 	$(PYTHON) tools/compat.py --pytest-args='$(COMPAT_ARGS)' $(COMPAT)
@@ -49,21 +67,20 @@ compat:  ## Run it against TensorFlow 2.16 to 2.21, each set up beside, and writ
 fuzz: $(VENV)/.has-test  ## Call the op with random arguments, valid and not, for half an hour
 	$(python) -m tests.fuzzing --minutes $(FUZZ_MINUTES)
 
+mutants: $(VENV)/.has-test $(VENV)/.has-dev  ## Change MODULES in small ways, and say what no test notices
+	$(python) tools/mutants.py $(MODULES)
+
 errors-table: $(VENV)/.has-test  ## Write docs/errors.md anew: malformed calls here and in TensorFlow
 	$(python) tools/errors_table.py
 
-lint: $(VENV)/.has-dev  ## Check the style, and that the BUILD files mirror the sources
+lint: $(VENV)/.has-dev  ## Check the style
 	$(bin)/ruff check .
-	$(python) tools/build_files.py --check
 
 format: $(VENV)/.has-dev  ## Mend what ruff can mend by itself
 	$(bin)/ruff check --fix .
 
 types: $(VENV)/.has-dev $(VENV)/.has-test  ## Check the types
 	$(bin)/mypy
-
-build-files:  ## Write the BUILD files anew from the sources and their imports
-	$(PYTHON) tools/build_files.py
 
 dist: $(VENV)/.has-dev $(VENV)/.has-test  ## Build the sdist and the wheel, install each and call the op
 	rm -rf dist

@@ -43,11 +43,11 @@ setuptools.setup(
   extras_require={
     "tensorflow": ["tensorflow>=2.16"],
     "tensorflow-cpu": ["tensorflow-cpu>=2.16"],
-    "test": ["absl-py", "click", "hypothesis", "pytest", "pytest-xdist", "rich"],
+    "test": ["absl-py", "click", "hypothesis", "pytest", "pytest-sugar", "pytest-xdist", "rich"],
     "examples": ["matplotlib", "nilearn", "rich"],
     "bench": ["matplotlib", "rich", "scipy"],
     "cli": ["click", "rich"],
-    "dev": ["build", "mypy", "ruff"],
+    "dev": ["build", "cosmic-ray", "mypy", "ruff"],
   },
   entry_points={"console_scripts": ["tf-conv3d-grad = tf_conv3d_grad.cli:main"]},
   classifiers=[

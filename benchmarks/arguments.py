@@ -6,7 +6,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from benchmarks import cases, rows, workers
+from benchmarks import cases, results, rows, workers
 from benchmarks.networks import NETWORKS
 from tf_conv3d_grad.conformance.case import Case
 
@@ -21,6 +21,7 @@ examples:
   python -m benchmarks mb1_id32_ic32oc64_k3s1d1_ndhwc_f32   one case, all contestants
   python -m benchmarks --suite dilated --where compiled     one theme, one row of the table
   python -m benchmarks --resume                             goes on where the last run ended
+  python -m benchmarks --report                             the last run's tables and plots anew
 
 A run of everything is kept in benchmarks/ (results.json, RESULTS.md, plots/), others in results/.
 PyTorch and JAX take part where `make bench-peers` has installed them.
@@ -47,6 +48,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   )  # fmt: skip
   add("--quick", action="store_true", help="few cases, few samples")
   add("--resume", action="store_true", help="keep what the last run has measured")
+  add("--report", action="store_true", help="no more than the last run's tables and plots anew")
   add("--list", action="store_true", help="list the cases and stop")
   add("--out", type=pathlib.Path, help="the folder for the results")
   add(
@@ -62,6 +64,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   everywhere = not (options.where or options.cases or options.suite)
   everything = everywhere and not options.quick
   options.out = options.out or (_HERE if everything else _HERE.parent / "results")
+  if options.report and not (options.out / results.NAME).exists():
+    parser.error(f"--report needs results of an earlier run, got none in {options.out}")
   options.rows = tuple(row for row in rows.ROWS if row.where in options.where)
   if not options.rows and ("networks" in options.where or not options.where):
     options.rows = rows.ROWS

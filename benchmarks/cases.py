@@ -157,7 +157,7 @@ FRESH: tuple[str, ...] = (
   "mb1_id24_ic32oc32_k3s1d2_ndhwc_f16",
 )
 
-# The largest filter of which memory is promised.
+# Large filters and volumes, for what a call holds.
 MEMORY: tuple[str, ...] = (
   "mb1_id64_ic32oc32_k7s1d1_ndhwc_f32",
   "mb1_id64_ic32oc32_k7s2d1_ndhwc_f32",

@@ -1,24 +1,25 @@
-"""Measures overlap-add with many parameters, and fits the constants of `costs.py` to the times.
+"""Times the plans of overlap-add, and fits the constants of their costs to the times.
 
     python -m benchmarks.fit_costs measure
     python -m benchmarks.fit_costs fit
+    python -m benchmarks.fit_costs race mb1_id32_ic32oc64_k3s1d1_ndhwc_f32
 
 The first takes some six minutes and writes `benchmarks/overlap_add_times.json`; the second reads
 that, says how good the constants are as they stand, searches for better ones and prints them.
-Constants that these times do not tell apart stay near where they are.
+Constants that these times do not tell apart stay near where they are. The third prints what every
+plan of one case is expected to take, and takes.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
-import itertools
 import json
 import pathlib
 import statistics
 import time
-from collections.abc import Iterator
 from typing import NamedTuple
 from unittest import mock
 
@@ -26,14 +27,15 @@ import numpy as np
 import rich.console
 import rich.progress
 import rich.table
-import scipy.optimize
 import tensorflow as tf
 
-from tf_conv3d_grad import costs, policy, validation
+from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance.case import Case
-from tf_conv3d_grad.lowering import overlap_add
-from tf_conv3d_grad.plan import OVERLAP_ADD, Plan
-from tf_conv3d_grad.problem import Problem
+from tf_conv3d_grad.lowering import cost
+from tf_conv3d_grad.lowering.overlap_add import costs, offers, run
+from tf_conv3d_grad.lowering.overlap_add.plan import Plan
+from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
 
 TIMES = pathlib.Path(__file__).parent / "overlap_add_times.json"
 CASES = """
@@ -61,86 +63,129 @@ CASES = """
   mb1_id8x28x28_ic128oc128g32_k3s1d1_ndhwc_f32 mb1_id8x28x28_ic256oc256g32_k3s2d1_ndhwc_f32
   mb4_id16_ic32oc64_k3s1d1_ndhwc_f32 mb1_id48_ic48oc32_k3s1d1_ndhwc_f32
 """.split()
-CONSTANTS = (
-  "_HALF_RATE_LENGTH", "_GATHER_RATE", "_GATHER_RUN", "_SCATTER_RATE", "_SCATTER_CHANNEL_RATE",
-  "_SCATTER_FIRST_RATE", "_OUT_OF_CACHE_RATE", "_MOVE_RATE", "_FILTER_RATE", "_PIECE",
-)  # fmt: skip
+# By name, and the module that has it. That of products is of float32; float64's keeps its ratio.
+CONSTANTS = {
+  **dict.fromkeys(
+    ("PRODUCT_RATE", "HALF_RATE_LENGTH", "GATHER_RATE", "GATHER_RUN", "MOVE_RATE", "TILE_SECONDS"),
+    cost,
+  ),
+  **dict.fromkeys(
+    ("_SCATTER_RATE", "_SCATTER_CHANNEL_RATE", "_SCATTER_FIRST_RATE", "_OUT_OF_CACHE_RATE",
+     "_FILTER_RATE"),
+    costs,
+  ),
+}  # fmt: skip
 # The times are of two cores, the constants of one.
 _CORES = 2
 _ROUNDS, _MOST_TIMED, _NOT_WORTH_TIMING = 9, 11, 3.5
 
 
-class Parameters(NamedTuple):
-  """What `costs.of_overlap_add` takes besides the problem."""
+class Timed(NamedTuple):
+  """A plan, and the seconds that it takes on `_CORES` cores."""
 
-  gathered: tuple[bool, bool, bool]
-  rows_first: bool
-  columns_first: bool
-  tile: tuple[int | None, int | None]
-  samples: int | None
+  plan: Plan
+  seconds: float
 
 
 def main() -> None:
-  """Parses the command line, measures or fits."""
+  """Parses the command line, measures, fits or races."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument("what", choices=("measure", "fit"))
-  parser.add_argument("--evaluations", type=int, default=3000, help="how long to search")
+  commands = parser.add_subparsers(dest="command", required=True)
+  commands.add_parser("measure", help="take the times anew")
+  fitting = commands.add_parser("fit", help="say how good the constants are, and better ones")
+  fitting.add_argument("--evaluations", type=int, default=3000, help="how long to search")
+  racing = commands.add_parser("race", help="time the plans of one case")
+  racing.add_argument("case", type=Case.parse, help="a case in the short notation")
   options = parser.parse_args()
-  if options.what == "measure":
-    times = {case: measured(case) for case in rich.progress.track(CASES, "Measuring")}
-    lines = (f"{json.dumps(case)}: {json.dumps(rows)}" for case, rows in times.items())
-    TIMES.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-  else:
+  if options.command == "measure":
+    save({case: measured(Case.parse(case)) for case in rich.progress.track(CASES, "Measuring")})
+  elif options.command == "fit":
     fit(options.evaluations)
+  else:
+    race(options.case)
 
 
-def measured(notation: str) -> list:
-  """Returns parameters and median seconds of whatever is worth timing on a case."""
-  case = Case.parse(notation)
+def save(times: dict[str, list[Timed]]) -> None:
+  """Writes times by case, a plan as the values of its fields."""
+  lines = []
+  for case, rows in times.items():
+    plain = [[list(plan.fields().values()), float(f"{seconds:.4g}")] for plan, seconds in rows]
+    lines.append(f"{json.dumps(case)}: {json.dumps(plain)}")
+  TIMES.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def load() -> dict[str, list[Timed]]:
+  """Returns what `save` has written."""
+  layouts = {True: CHANNELS_FIRST, False: CHANNELS_LAST}
+
+  def plan(gathered, rows_first, columns_first, tile, samples) -> Plan:
+    return Plan(
+      tuple(gathered), layouts[rows_first], layouts[columns_first], tuple(tile), samples, True
+    )
+
+  times = json.loads(TIMES.read_text(encoding="utf-8"))
+  return {
+    case: [Timed(plan(*fields), seconds) for fields, seconds in rows]
+    for case, rows in times.items()
+  }
+
+
+def race(case: Case) -> None:
+  """Prints the expected and the measured time of every plan of a case."""
+  problem = _problem(case)
+  table = rich.table.Table("plan", "expected, ms", "measured, ms", "GF/s", title=str(case))
+  for plan, seconds in measured(case, most=None, worth=float("inf")):
+    expected = costs.of_plan(problem, plan).seconds / _CORES
+    gflops = case.flops / seconds / 1e9
+    table.add_row(str(plan), f"{expected * 1e3:.2f}", f"{seconds * 1e3:.2f}", f"{gflops:.1f}")
+  rich.console.Console().print(table)
+
+
+def measured(
+  case: Case, most: int | None = _MOST_TIMED, worth: float = _NOT_WORTH_TIMING
+) -> list[Timed]:
+  """Returns the median times of the plans of a case, the best by their costs first.
+
+  Args:
+    case: The case.
+    most: How many plans to time; None for all.
+    worth: How many times the least cost a plan's may be.
+  """
   problem, weights, out_backprop = validation.validate(**case.arguments(0))
-  predicted = {p: costs.of_overlap_add(problem, *p).seconds for p in _parameters(problem)}
-  worth = _NOT_WORTH_TIMING * min(predicted.values())
-  order = sorted((p for p in predicted if predicted[p] < worth), key=predicted.__getitem__)
-  order = order[:_MOST_TIMED]
+  expected_s = {
+    dataclasses.replace(plan, in_xla=True): found.seconds
+    for tilings in offers.candidates(problem.canonical)
+    for plan, found in tilings
+  }
+  limit = worth * min(expected_s.values())
+  worthy = (plan for plan in expected_s if expected_s[plan] < limit)
+  plans = sorted(worthy, key=expected_s.__getitem__)[:most]
   functions, expected = [], None
-  for parameters in order:
-    plan = Plan(OVERLAP_ADD, **parameters._asdict())
-    if all(parameters.gathered) and problem.out_channels <= 4:  # as the policy has it
-      plan = dataclasses.replace(plan, rows_first=True)
-    compute = functools.partial(overlap_add.backprop_input, problem, plan)
+  for plan in plans:
+    compute = functools.partial(run.backprop_input, problem, plan)
     functions.append(tf.function(compute, jit_compile=True, autograph=False))
     result = functions[-1](weights, out_backprop).numpy().astype(np.float64)
     expected = result if expected is None else expected
     if np.linalg.norm(result - expected) > 1e-2 * np.linalg.norm(expected):
-      raise AssertionError(f"{notation} {plan}: wrong result")
+      raise AssertionError(f"{case} {plan}: wrong result")
   seconds: list[list[float]] = [[] for _ in functions]
   for _ in range(_ROUNDS):
     for function, times in zip(functions, seconds):
       start = time.perf_counter()
       function(weights, out_backprop)
       times.append(time.perf_counter() - start)
-  return [[parameters, statistics.median(times)] for parameters, times in zip(order, seconds)]
-
-
-def _parameters(problem: Problem) -> Iterator[Parameters]:
-  budgets = (policy._MAX_COLUMN_BYTES, *policy._CACHE_COLUMN_BYTES)
-  for gathered, (rows_first, columns_first), budget in itertools.product(
-    costs.overlap_add_choices(problem), policy._layouts(problem), budgets
-  ):
-    tile, samples = policy._tile(problem, gathered, columns_first, budget)
-    yield Parameters(gathered, rows_first, columns_first, tile, samples)
+  return [Timed(plan, statistics.median(times)) for plan, times in zip(plans, seconds)]
 
 
 def fit(evaluations: int) -> None:
   """Prints how good the constants are, and better ones."""
-  times = [
-    (_problem(case), [(Parameters(*p), seconds) for p, seconds in rows])
-    for case, rows in json.loads(TIMES.read_text(encoding="utf-8")).items()
-  ]
-  start = {name: getattr(costs, name) for name in CONSTANTS}
-  start["float32 product"] = costs._PRODUCT_RATE[tf.float32]
+  import scipy.optimize  # of the extra `bench`: what does not search needs none
+
+  times = [(_problem(Case.parse(case)), rows) for case, rows in load().items()]
+  start = {name: getattr(module, name) for name, module in CONSTANTS.items()}
+  start["PRODUCT_RATE"] = start["PRODUCT_RATE"][tf.float32]
 
   def constants(logarithms: np.ndarray) -> dict[str, float]:
     return {name: start[name] * np.exp(x) for name, x in zip(start, logarithms)}
@@ -168,31 +213,36 @@ def fit(evaluations: int) -> None:
   console.print("\n".join(captions))
 
 
-def quality(times: list, constants: dict[str, float]) -> tuple[float, float]:
+def quality(
+  times: list[tuple[Problem, list[Timed]]], constants: dict[str, float]
+) -> tuple[float, float]:
   """Returns the mean logarithms of regret, and the root mean square of those of the errors."""
-  constants = dict(constants)
-  product = constants.pop("float32 product")
   regrets, errors = [], []
-  ratio = costs._PRODUCT_RATE[tf.float64] / costs._PRODUCT_RATE[tf.float32]
-  rates = {tf.float32: product, tf.float64: product * ratio}
-  with mock.patch.multiple(costs, _PRODUCT_RATE=rates, **constants):
+  with contextlib.ExitStack() as stack:
+    for name, value in constants.items():
+      stack.enter_context(mock.patch.object(CONSTANTS[name], name, _as_held(name, value)))
     for problem, rows in times:
-      predicted = np.array([costs.of_overlap_add(problem, *p).seconds for p, _ in rows])
+      predicted = np.array([costs.of_plan(problem, plan).seconds for plan, _ in rows])
       seconds = np.array([seconds for _, seconds in rows])
-      regrets.append(np.log(seconds[_chosen(problem, rows, predicted)] / seconds.min()))
+      # Of equals, the policy takes the first gathering.
+      order = offers.gatherable(problem)
+      places = [order.index(plan.gathered) for plan, _ in rows]
+      chosen = np.lexsort((places, predicted))[0]
+      regrets.append(np.log(seconds[chosen] / seconds.min()))
       errors.append(np.log(predicted / (_CORES * seconds)))
   return float(np.mean(regrets)), float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
 
 
-def _chosen(problem: Problem, rows: list, predicted: np.ndarray) -> int:
-  """Returns which the policy takes: of equals, the first of `overlap_add_choices`."""
-  order = costs.overlap_add_choices(problem)
-  places = [order.index(tuple(p.gathered)) for p, _ in rows]
-  return min(range(len(rows)), key=lambda i: (predicted[i], places[i]))
+def _as_held(name: str, value: float) -> float | dict[tf.DType, float]:
+  """Returns what to patch a constant with: rates of products are by dtype."""
+  if name != "PRODUCT_RATE":
+    return value
+  rates = cost.PRODUCT_RATE
+  return {dtype: rate * value / rates[tf.float32] for dtype, rate in rates.items()}
 
 
-def _problem(notation: str) -> Problem:
-  return validation.validate(**Case.parse(notation).arguments(0))[0]
+def _problem(case: Case) -> Problem:
+  return validation.validate(**case.arguments(0))[0].canonical
 
 
 if __name__ == "__main__":

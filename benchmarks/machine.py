@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_conv3d_grad import processor
+from tf_conv3d_grad.tensorflow import processor
 
 _COPY_BYTES = 256 << 20
 # More than this, per core, and something else is running.

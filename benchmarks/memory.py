@@ -12,7 +12,6 @@ from benchmarks.workers import Workers
 from tf_conv3d_grad.conformance.case import Case
 
 CONTESTANTS = ("op.eager", "op.compiled", "raw.eager")
-_SPARE_BYTES = 128e6
 _PATIENCE_S = 300
 # Run before, so that what the libraries set up once is not counted as a call's.
 _WARM_UP = "mb1_id8_ic8oc8_k3s1d1_ndhwc_f32"
@@ -27,7 +26,7 @@ def run(workers: Workers, quick: bool, tick: Callable[[str], None]) -> dict[str,
   found: dict[str, Any] = {}
   for name in _cases(quick):
     case = Case.parse(name)
-    found[name] = {"bound": bound(case)}
+    found[name] = {}
     with tempfile.TemporaryDirectory(prefix="conv3d_bench_") as folder:
       expected.save(case, problem.save_tensors(case, pathlib.Path(folder)), pathlib.Path(folder))
       for contestant in CONTESTANTS:
@@ -39,11 +38,6 @@ def run(workers: Workers, quick: bool, tick: Callable[[str], None]) -> dict[str,
 def steps(quick: bool) -> int:
   """Returns how often `run` will tick."""
   return len(_cases(quick)) * len(CONTESTANTS)
-
-
-def bound(case: Case) -> float:
-  """Returns what a call may add: once the size of its input and output, and 128 MB."""
-  return problem.tensor_bytes(case) + _SPARE_BYTES
 
 
 def _peak(workers: Workers, case: Case, contestant: str, folder: str) -> dict[str, Any]:

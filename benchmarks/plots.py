@@ -66,7 +66,7 @@ def draw(found: Results, folder: pathlib.Path) -> None:
 
 
 def _speed(found: Results) -> Figure | None:
-  """A panel for each row of the table: every case's ratio, sorted, and where it has to be."""
+  """A panel for each row of the table: every case's ratio, sorted, and their mean."""
   lines = summary.lines(found.cases)
   if not lines:
     return None
@@ -77,21 +77,18 @@ def _speed(found: Results) -> Figure | None:
     panel.set_visible(False)
   for panel, line in zip(panels, lines):
     ratios = list(line.ratios.values())
-    colours = [_RAW_COMPILED if ratio < line.row.least else _OURS for ratio in ratios]
+    colours = [_RAW_COMPILED if ratio < 1 else _OURS for ratio in ratios]
     panel.scatter(range(len(ratios)), ratios, c=colours, s=12, zorder=3)
-    panel.axhline(line.row.least, color=_RAW_COMPILED, linewidth=0.8, linestyle=":")
+    panel.axhline(1, color="black", linewidth=0.8, linestyle=":")
     panel.axhline(line.geomean, color=_OURS, linewidth=0.8)
-    panel.axhline(line.row.geomean, color="black", linewidth=0.8, linestyle="--")
     panel.set(yscale="log", xticks=[], xlabel=f"{len(ratios)} cases, sorted")
     panel.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     panel.yaxis.set_major_formatter("{x:g}")
     panel.yaxis.set_minor_formatter(ticker.NullFormatter())
-    measured = f"mean {tables.number(line.geomean)}, wanted {line.row.geomean:g}"
+    measured = f"mean {tables.number(line.geomean)}, {line.slower} below 1"
     panel.set_title(f"{textwrap.fill(line.row.title, 54)}\n{measured}", loc="left")
   figure.suptitle(
-    "Times faster: each dot a case, solid the geometric mean, dashed the one wanted, "
-    "dotted what no case may be below",
-    fontsize="medium",
+    "Times faster: each dot a case, the line their geometric mean, dotted 1", fontsize="medium"
   )
   return figure
 
@@ -190,7 +187,7 @@ def _scaling(found: Results) -> Figure | None:
 
 
 def _memory(found: Results) -> Figure | None:
-  """Bars: what a call adds, and the bound."""
+  """Bars: what a call adds, and the size of the call's three tensors."""
   study = found.studies.get("memory")
   if not study:
     return None
@@ -198,16 +195,16 @@ def _memory(found: Results) -> Figure | None:
   axes = figure.subplots()
   labels = dict(zip(memory.CONTESTANTS, ("op, by default", "op, compiled", "raw, oneDNN")))
   height = 0.25
-  for position, contestants in enumerate(study.values()):
+  for position, (name, contestants) in enumerate(study.items()):
     for offset, (contestant, label) in enumerate(labels.items()):
       peak = contestants[contestant]
       if "failed" not in peak:
         added = peak["added"] / 1e6
         axes.barh(position + (offset - 1) * height, added, height * 0.9, color=_SERIES[label][1],
                   label=label if position == 0 else None)  # fmt: skip
-    bound = contestants["bound"] / 1e6
-    axes.plot([bound, bound], [position - 0.45, position + 0.45], color="black", linewidth=1.2,
-              label="bound" if position == 0 else None)  # fmt: skip
+    tensors = problem.tensor_bytes(Case.parse(name)) / 1e6
+    axes.plot([tensors, tensors], [position - 0.45, position + 0.45], color="black", linewidth=1.2,
+              label="the three tensors" if position == 0 else None)  # fmt: skip
   axes.set_yticks(range(len(study)), list(study), fontsize="small")
   axes.invert_yaxis()
   axes.set(xlabel="MB added at the peak of a call")

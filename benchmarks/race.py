@@ -39,10 +39,6 @@ class Pace:
   hopeless_s: float = 6
   patience_s: float = 60
 
-  def longer(self) -> Pace:
-    """Returns a pace with more samples, for results too close to a limit."""
-    return dataclasses.replace(self, seconds=2 * self.seconds, most=2 * self.most)
-
 
 QUICK = Pace(seconds=0.1, most=5, hopeless_s=3, patience_s=15)
 
@@ -59,9 +55,8 @@ def race(
     pace: How long it may take.
 
   Returns:
-    By contestant: why it `failed` (refused, crashed, is absent); or the `median_s` of its
-    `samples`, each the seconds of a call, with `first_s`, the first call's, and `error`, the
-    relative error of its result.
+    By contestant: why it `failed` (refused, crashed, is absent); or `median_s`, the median seconds
+    of a call, with `first_s`, the first call's, and `error`, the relative error of its result.
   """
   with tempfile.TemporaryDirectory(prefix="conv3d_bench_") as name:
     folder = pathlib.Path(name)
@@ -143,7 +138,7 @@ class _Runner:
     if self._failed:
       return {"failed": self._failed}
     samples = [self._first["first_s"]] if self._is_hopeless else self._samples
-    return {"median_s": statistics.median(samples), "samples": samples, **self._first}
+    return {"median_s": statistics.median(samples), **self._first}
 
   def _ask(self, do: str, **arguments: Any) -> dict[str, Any]:
     """Returns the answer; a failure is remembered, and the answer then empty."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 
-from benchmarks import gpu_hlo, plots, tables
+from benchmarks import plots, tables
 from benchmarks.results import Results
 
 _INTRODUCTION = """\
@@ -19,8 +18,7 @@ free of zeros.
 A ratio above 1 means that the op is faster. "Compiled" is inside a function with
 `jit_compile=True`, "default" is eager or in a graph without it, "the better raw" the faster of
 TensorFlow's own op called eagerly and in a graph. "Refused" are cases that none of the others takes
-there: they are not counted. Who took over {hopeless} s for its first call was timed once; who was
-within 5% of what no case may be below, three times as long as the rest.
+there: they are not counted. Who took over {hopeless_s:g} s for its first call was timed once.
 """
 
 _CASES = """\
@@ -32,27 +30,10 @@ and graph, PyTorch the better of its two layouts, and the op without oneDNN is c
 channels of `out_backprop`, 3x3x3 taps, stride 1, dilation 1.
 """
 
-_NO_GPU = """\
-## On a GPU
 
-Not measured: none of the machines that this was run on has a GPU. `benchmarks/gpu_hlo.py` is ready
-for one; under JAX's client for CPUs it runs, and its results are right.
-"""
-
-_GPU = """\
-TensorFlow's program for each lowering, run by JAX {jax} on {device}; GF/s and relative error.
-"""
-
-
-def write(found: Results, path: pathlib.Path, hopeless_s: float) -> None:
-  """Writes the report.
-
-  Args:
-    found: The results.
-    path: Where to.
-    hopeless_s: From which first call on a contestant was timed once.
-  """
-  parts = [_INTRODUCTION.format(hopeless=f"{hopeless_s:.0f}"), _environment(found)]
+def write(found: Results, path: pathlib.Path) -> None:
+  """Writes the report; the pictures that it shows are in place already."""
+  parts = [_INTRODUCTION.format(**found.about), _environment(found)]
   parts += [_markdown(table) for table in tables.overview(found)]
   parts += ["\n".join(f"- {remark}" for remark in tables.remarks(found)) + "\n"]
   folder = path.parent / plots.FOLDER
@@ -61,7 +42,6 @@ def write(found: Results, path: pathlib.Path, hopeless_s: float) -> None:
     for name, caption in plots.CAPTIONS.items()
     if (folder / f"{name}.png").exists()
   ]
-  parts += [_gpu(path.parent / gpu_hlo.RESULTS)]
   by_theme = tables.by_theme(found)
   parts += [_CASES, *(_markdown(table, level=3) for table in by_theme)] if by_theme else []
   path.write_text("\n".join(parts), encoding="utf-8")
@@ -86,20 +66,6 @@ def _environment(found: Results) -> str:
     "duration": f"{found.about.get('minutes', 0):.0f} minutes",
   }
   return "\n".join(["| | |", "|---|---|", *(f"| {a} | {b} |" for a, b in lines.items()), ""])
-
-
-def _gpu(path: pathlib.Path) -> str:
-  """Returns the section on GPUs."""
-  if not path.exists():
-    return _NO_GPU
-  found = json.loads(path.read_text(encoding="utf-8"))
-  programs = tuple(dict.fromkeys(name for ran in found["cases"].values() for name in ran))
-  body = tuple(
-    (case, *(f"{ran[name]['gflops_per_s']:.0f} ({ran[name]['error']:.0e})" for name in programs))
-    for case, ran in found["cases"].items()
-  )
-  table = _markdown(tables.Table("On a GPU", ("case", *programs), body))
-  return table + "\n" + _GPU.format(**found)
 
 
 def _markdown(table: tables.Table, level: int = 2) -> str:

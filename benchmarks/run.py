@@ -24,6 +24,7 @@ from benchmarks import (
   rows,
   scaling,
   summary,
+  tables,
   terminal,
 )
 from benchmarks.workers import WorkerError, Workers
@@ -43,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in arguments.chosen_cases(options):
       console.print(f"{name}  [dim]{', '.join(cases.themes(name))}[/]", highlight=False)
     return 0
+  if options.report:
+    _publish(results.Results.load(options.out), console)
+    return 0
   started = time.monotonic()
   found = _start(options)
   busy = found.about["machine"]["load"] or 0
@@ -50,17 +54,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(f"[yellow]The machine is busy (load {busy:.2f} a core): the figures will be off.")
   workers = Workers(dict(options.python))
   pace = race.QUICK if options.quick else race.Pace()
+  found.about["hopeless_s"] = pace.hopeless_s
   try:
     _measure(options, pace, found, workers, console)
   finally:
     workers.close()
     found.about["minutes"] += (time.monotonic() - started) / 60
     found.save()
+  _publish(found, console)
+  return int(any(line.failed for line in summary.lines(found.cases)))
+
+
+def _publish(found: results.Results, console: Console) -> None:
+  """Shows the results on the terminal, draws them, and writes the report."""
   terminal.show(found, console)
   plots.draw(found, found.folder / plots.FOLDER)
-  report.write(found, found.folder / "RESULTS.md", pace.hopeless_s)
+  report.write(found, found.folder / "RESULTS.md")
   console.print(f"Written to {os.path.relpath(found.folder)}: {results.NAME}, RESULTS.md, plots/")
-  return int(any(line.failed for line in summary.lines(found.cases)))
 
 
 def _start(options: argparse.Namespace) -> results.Results:
@@ -98,15 +108,10 @@ def _measure(
     for name, contestants in races.items():
       tick(name)
       case = Case.parse(name)
-      outcomes = race.race(case, contestants, workers, pace)
-      # Whichever side of the limit they are on: the longer race replaces the shorter.
-      again = rows.too_close(case, options.rows, summary.medians(case, outcomes))
-      if again:
-        outcomes.update(race.race(case, again, workers, pace.longer()))
-      found.cases.setdefault(name, {}).update(outcomes)
+      found.cases.setdefault(name, {}).update(race.race(case, contestants, workers, pace))
       found.about["workers"].update(workers.about)
       found.save()
-      terminal.show_case(case, found.cases[name], console)
+      console.print(tables.one_line(case, found.cases[name]), highlight=False, markup=False)
     workers.close()
     for name, (_, study) in studies.items():
       try:

@@ -10,8 +10,6 @@ from benchmarks.workers import Workers
 from tf_conv3d_grad.conformance.case import Case
 
 CONTESTANTS = ("tf/op.eager", "tf/op.compiled", "tf/raw.eager")
-# By how much the largest of the times per voxel, or per FLOP, may exceed the least.
-LIMIT = 1.3
 
 Unit = Callable[[Case], float]
 # By name: the cases along the horizontal axis, and what a time is divided by.

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from tf_conv3d_grad import geometry
+from tf_conv3d_grad.problem import geometry
 
 _FOLDER = pathlib.Path(__file__).resolve().parent / "images"
 _STYLE = {
@@ -41,7 +41,7 @@ def readings() -> Figure:
   """The same sum read from either end: out_backprop's cells scatter, the result's cells gather."""
   figure = Figure(figsize=(9, 2.1))
   panels = figure.subplots(1, 2)
-  cells, taps, lead = 6, 3, 1
+  cells, taps, pad = 6, 3, 1
   for panel, title, picked in (
     (panels[0], "Scatter: a cell of out_backprop adds to 3 cells of the result", ("above", 2)),
     (panels[1], "Gather: a cell of the result reads 3 cells of out_backprop", ("below", 3)),
@@ -49,7 +49,7 @@ def readings() -> Figure:
     side, index = picked
     for o in range(cells):
       for tap in range(taps):
-        i = o + tap - lead
+        i = o + tap - pad
         if 0 <= i < cells:
           mine = o == index if side == "above" else i == index
           _arrow(panel, (o, 1.5), (i, 0.5), _COLOURS[tap] if mine else _ZERO, mine)
@@ -66,7 +66,7 @@ def overlap_add() -> Figure:
   figure = Figure(figsize=(9, 2.6))
   panels = figure.subplots(1, 3)
   taps = 3
-  for panel, title, (stride, dilation, lead, length) in zip(
+  for panel, title, (stride, dilation, pad, length) in zip(
     panels,
     ("stride 1", "dilation 2: shifts twice as large", "stride 2: every other cell"),
     ((1, 1, 1, 6), (1, 2, 2, 6), (2, 1, 0, 8)),
@@ -75,7 +75,7 @@ def overlap_add() -> Figure:
     for tap in range(taps):
       y = 1.3 * (taps - tap)
       for o in range(output):
-        i = o * stride + tap * dilation - lead
+        i = o * stride + tap * dilation - pad
         inside = 0 <= i < length
         _cell(panel, i, y, _COLOURS[tap] if inside else "white", f"{o}", inside)
       panel.text(-4.6, y + 0.42, f"tap {tap}", va="center", color=_COLOURS[tap])
@@ -92,7 +92,7 @@ def phases() -> Figure:
   """A stride splits the taps among the phases of the result; the textbook inserts zeros instead."""
   figure = Figure(figsize=(9, 3.9))
   textbook, split = figure.subplots(1, 2, width_ratios=(1, 1))
-  output, taps, stride, dilation, lead = 4, 3, 2, 1, 0
+  output, taps, stride, dilation, pad = 4, 3, 2, 1, 0
   length = output * stride
   for o in range(output):
     _cell(textbook, stride * o, 3.6, _COLOURS[0], f"{o}", True)
@@ -115,7 +115,7 @@ def phases() -> Figure:
   textbook.set_title("The textbook: zeros between cells, most products wasted")
   _frame(textbook, (-0.4, 8.2), (-0.7, 5.3))
 
-  found = geometry.phases(taps, stride, dilation, lead)
+  found = geometry.phases(taps, stride, dilation, pad)
   for phase in found:
     colour = _COLOURS[1 + phase.residue]
     y = 3.6 - 1.7 * phase.residue

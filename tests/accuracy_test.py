@@ -6,9 +6,8 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad.conformance import differential, oracle
+from tf_conv3d_grad.conformance import differential, oracle, ways
 from tf_conv3d_grad.conformance.case import Case
-from tf_conv3d_grad.conformance.differential import WAYS
 
 # Each cell of the result adds up 10,000 terms: over channels, over taps, over both, in groups.
 LONG_SUMS = (
@@ -19,9 +18,9 @@ LONG_SUMS = (
 )
 
 
-def call(way, case, arguments):
-  """Returns the op's result, called in one of the differential suite's ways."""
-  return WAYS[way](tf_conv3d_grad.Conv3DBackpropInputV2, case, arguments)
+def call(way, arguments):
+  """Returns the op's result, called in one of the ways."""
+  return ways.call(way, tf_conv3d_grad.Conv3DBackpropInputV2, arguments)
 
 
 class LongSumsTest(testing.OpTestCase):
@@ -31,7 +30,7 @@ class LongSumsTest(testing.OpTestCase):
   def test_terms_of_both_signs(self, notation, dtype, way):
     case = Case.parse(notation.format(dtype=dtype))
     arguments = case.arguments()
-    self.assert_right(case, arguments, call(way, case, arguments))
+    self.assert_right(case, arguments, call(way, arguments))
 
   @parameterized.product(
     notation=LONG_SUMS, dtype=("f16", "bf16", "f32", "f64"), way=("eager", "compiled", "never")
@@ -42,7 +41,7 @@ class LongSumsTest(testing.OpTestCase):
     arguments = case.arguments()
     for name in ("filter", "out_backprop"):
       arguments[name] = abs(arguments[name])
-    self.assert_right(case, arguments, call(way, case, arguments))
+    self.assert_right(case, arguments, call(way, arguments))
 
   @parameterized.product(
     dtype=("f16", "bf16", "f32", "f64"),
@@ -51,7 +50,7 @@ class LongSumsTest(testing.OpTestCase):
   def test_in_the_other_ways_of_calling(self, dtype, way):
     case = Case.parse(LONG_SUMS[1].format(dtype=dtype))
     arguments = case.arguments()
-    self.assert_right(case, arguments, call(way, case, arguments))
+    self.assert_right(case, arguments, call(way, arguments))
 
 
 SPECIALS = {
@@ -114,7 +113,7 @@ class SpecialValuesTest(parameterized.TestCase):
   ):
     case = Case.parse(geometry.format(dtype=dtype))
     arguments = with_specials(case, place, SPECIALS[specials])
-    result = call("never", case, arguments)
+    result = call("never", arguments)
     np.testing.assert_array_equal(kinds(result), self.exact_kinds(case, arguments))
     self.assert_finite_cells_right(case, arguments, result)
 
@@ -128,7 +127,7 @@ class SpecialValuesTest(parameterized.TestCase):
     case = Case.parse(geometry.format(dtype="f32"))
     arguments = with_specials(case, place, SPECIALS[specials])
     with tf_conv3d_grad.jit_compile(False):
-      result = call(way, case, arguments)
+      result = call(way, arguments)
     np.testing.assert_array_equal(kinds(result), self.exact_kinds(case, arguments))
 
   @parameterized.product(
@@ -148,14 +147,14 @@ class SpecialValuesTest(parameterized.TestCase):
       arguments = case.arguments()
       arguments[place].reshape(-1)[index] = np.inf
       with self.subTest(index=index):
-        result = call(way, case, arguments)
+        result = call(way, arguments)
         np.testing.assert_array_equal(kinds(result), self.exact_kinds(case, arguments))
 
   @parameterized.product(geometry=GEOMETRIES, dtype=("f16", "bf16", "f32", "f64"))
   def test_always_compiled_by_itself_too(self, geometry, dtype):
     case = Case.parse(geometry.format(dtype=dtype))
     arguments = with_specials(case, "filter", SPECIALS["both_infinities_and_a_nan"])
-    result = call("always", case, arguments)
+    result = call("always", arguments)
     np.testing.assert_array_equal(kinds(result), self.exact_kinds(case, arguments))
     self.assert_finite_cells_right(case, arguments, result)
 
@@ -169,10 +168,8 @@ class SpecialValuesTest(parameterized.TestCase):
   ):
     case = Case.parse(geometry.format(dtype=dtype))
     arguments = with_specials(case, place, SPECIALS["both_infinities_and_a_nan"])
-    result = call("compiled", case, arguments)
-    raw = WAYS["compiled"](
-      lambda **arguments: tf.raw_ops.Conv3DBackpropInputV2(**arguments), case, arguments
-    )
+    result = call("compiled", arguments)
+    raw = ways.call("compiled", tf.raw_ops.Conv3DBackpropInputV2, arguments)
     expected = self.exact_kinds(case, arguments)
     # XLA multiplies padding, and infinity times zero is NaN.
     excused = (kinds(result) == "nan") & (kinds(raw) == "nan")

@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from unittest import mock
 
-from tf_conv3d_grad import op, registered_gradients
+from tf_conv3d_grad.ops import conv3d_backprop_input
+from tf_conv3d_grad.patching import registered_gradients
 
 
 @contextlib.contextmanager
@@ -26,7 +27,7 @@ def arrivals() -> Iterator[list[str]]:
     name: counted(f"gradient of {name}", function)
     for name, function in registered_gradients.REGISTERED.items()
   }
-  calls = counted("op", op.conv3d_backprop_input_v2)
-  with mock.patch.object(op, "conv3d_backprop_input_v2", calls):
+  calls = counted("op", conv3d_backprop_input.conv3d_backprop_input_v2)
+  with mock.patch.object(conv3d_backprop_input, "conv3d_backprop_input_v2", calls):
     with mock.patch.dict(registered_gradients.REGISTERED, gradients):
       yield arrived

@@ -15,19 +15,15 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import (
-  autotune,
-  compiled,
-  eager_calls,
-  execution,
-  policy,
-  tf_compat,
-  tuning_file,
-  validation,
-)
+from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance.case import Case
-from tf_conv3d_grad.lowering import overlap_add
-from tf_conv3d_grad.plan import OVERLAP_ADD, Plan
+from tf_conv3d_grad.execution import compiled, eager_calls
+from tf_conv3d_grad.lowering.interface import Offer
+from tf_conv3d_grad.lowering.overlap_add import OverlapAdd
+from tf_conv3d_grad.planning import autotune, policy, tuning_file
+from tf_conv3d_grad.problem.functions import BACKPROP_INPUT
+from tf_conv3d_grad.tensorflow import private
+from tf_conv3d_grad.tensorflow.environment import Environment
 
 CASE = Case.parse("mb1_id5x4x6_ic2oc3_k3s2d1_ndhwc_f32")
 OTHER = Case.parse("mb2_id6x4x5_ic3oc2_k2x3x3s1d1_ncdhw_f64")
@@ -45,11 +41,15 @@ WAYS = {
 }
 
 
-def fails_in_xla(*operands):
-  """The overlap-add of a TensorFlow whose XLA cannot compile it."""
-  if tf_compat.in_xla_context():
-    raise tf.errors.InternalError(None, None, "no XLA here")
-  return overlap_add.backprop_input(*operands)
+def failing_in_xla(compute):
+  """Returns `compute` as it is with a TensorFlow whose XLA cannot compile it."""
+
+  def computed(*arguments):
+    if private.in_xla_context():
+      raise tf.errors.InternalError(None, None, "no XLA here")
+    return compute(*arguments)
+
+  return computed
 
 
 class AutotuneTestCase(testing.OpTestCase):
@@ -70,7 +70,7 @@ class AutotuneTestCase(testing.OpTestCase):
 
   def fresh(self):
     """Makes this process one that has called nothing yet."""
-    eager_calls._cache.clear()
+    eager_calls.forget()
     autotune.forget()
     tuning_file._warn.cache_clear()
 
@@ -120,12 +120,12 @@ class TimingTest(AutotuneTestCase):
   def test_candidates_have_fields_and_names_of_their_own(self):
     problem = validation.validate(**CASE.arguments())[0]
     for in_xla in (False, True):
-      here = policy.Environment("CPU", onednn=True, in_xla=in_xla, mode="auto")
-      plans = policy.candidates(problem, here)
-      self.assertGreater(len(plans), 1)
-      self.assertEqual(plans[0], policy.choose(problem, here))
-      self.assertLen({str(plan) for plan in plans}, len(plans))
-      self.assertLen({json.dumps(plan.fields()) for plan in plans}, len(plans))
+      here = Environment("CPU", onednn=True, in_xla=in_xla, mode="auto")
+      offers = policy.candidates(BACKPROP_INPUT, problem, here)
+      self.assertGreater(len(offers), 1)
+      self.assertEqual(offers[0], policy.choose(BACKPROP_INPUT, problem, here))
+      self.assertLen({str(offer) for offer in offers}, len(offers))
+      self.assertLen({json.dumps(offer.fields()) for offer in offers}, len(offers))
 
   def test_the_fastest_wins_unless_the_expected_is_as_fast(self):
     clock = 0.0
@@ -147,14 +147,14 @@ class TimingTest(AutotuneTestCase):
     compute = autotune._fastest
     failed = []
 
-    def fragile(problem, environment, candidates, by_plan):
-      def make(plan):
-        if plan == candidates[0]:
-          failed.append(plan)
+    def fragile(function, problem, environment, candidates, by_offer):
+      def make(offer):
+        if offer == candidates[0]:
+          failed.append(offer)
           return mock.Mock(side_effect=tf.errors.ResourceExhaustedError(None, None, "no memory"))
-        return by_plan(plan)
+        return by_offer(offer)
 
-      return compute(problem, environment, candidates, make)
+      return compute(function, problem, environment, candidates, make)
 
     self.enter_context(mock.patch.object(autotune, "_fastest", fragile))
     self.assert_call_is_right()
@@ -163,15 +163,21 @@ class TimingTest(AutotuneTestCase):
     self.assertNotEqual(winner, failed[0].fields())
 
   def test_candidates_that_xla_cannot_compile_are_left_out(self):
-    lowerings = {"backprop_input": fails_in_xla}
-    self.enter_context(mock.patch.dict(execution._LOWERINGS[OVERLAP_ADD], lowerings))
-    compiled._cache.clear()  # other tests may have compiled what is to fail here
-    self.addCleanup(compiled._cache.clear)
+    broken = failing_in_xla(OverlapAdd.backprop_input)
+    self.enter_context(mock.patch.object(OverlapAdd, "backprop_input", broken))
+    compiled.forget()  # other tests may have compiled what is to fail here
+    self.addCleanup(compiled.forget)
     warnings.simplefilter("ignore", RuntimeWarning)
+    raced = self.counted()
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
       thread.submit(self.assert_call_is_right, case=OTHER).result(timeout=120)
     problem, _, _ = validation.validate(**OTHER.arguments())
-    self.assertFalse(autotune.known(problem, policy.Environment.here(problem.dtype)).compiled)
+    candidates = policy.candidates(BACKPROP_INPUT, problem, Environment.here(problem.dtype))
+    calls, *_ = raced.call_args.args
+    self.assertCountEqual(calls, [offer for offer in candidates if not offer.compiled])
+    self.assertNotEmpty([offer for offer in candidates if offer.compiled])
+    here = Environment.here(problem.dtype)
+    self.assertFalse(autotune.known(BACKPROP_INPUT, problem, here).compiled)
 
   def test_under_a_tape_the_gradient_is_right_and_the_timing_not_recorded(self):
     filter, out_backprop = testing.tensors(CASE)
@@ -207,7 +213,7 @@ class TimingTest(AutotuneTestCase):
     )
     self.assert_call_is_right()
     after = tf_conv3d_grad.explain(**arguments)
-    self.assertNotEqual(after.chosen.plan, before.chosen.plan)
+    self.assertNotEqual(after.chosen.fields(), before.chosen.fields())
     self.assertIn(before.chosen, after.called)
 
   def test_switched_on_after_a_first_call_it_takes_effect(self):
@@ -265,10 +271,12 @@ class FileTest(AutotuneTestCase):
 
   def test_winners_stay_when_plans_are_worded_anew(self):
     timed = self.counted()
-    with mock.patch.object(Plan, "__str__", lambda plan: "reworded"), mock.patch.object(
-      Plan, "parameters", "reworded"
-    ):
-      self.assert_call_is_right()
+    problem, _, _ = validation.validate(**CASE.arguments())
+    offers = policy.candidates(BACKPROP_INPUT, problem, Environment.here(problem.dtype))
+    for worded in {Offer, *(type(offer.plan) for offer in offers)}:
+      self.enter_context(mock.patch.object(worded, "__str__", lambda _: "reworded"))
+    self.assertEqual({f"{offer} {offer.plan}" for offer in offers}, {"reworded reworded"})
+    self.assert_call_is_right()
     timed.assert_not_called()
 
   def test_one_in_an_earlier_format_is_replaced_without_a_word(self):
@@ -362,7 +370,7 @@ class FileTest(AutotuneTestCase):
     self.assertGreaterEqual(timed.call_count, 1)
 
   def fresh_but_warned(self):
-    eager_calls._cache.clear()
+    eager_calls.forget()
     autotune.forget()
 
 

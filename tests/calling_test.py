@@ -13,8 +13,10 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import eager_calls, execution, mode, validation
+from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.execution import eager_calls, execute
+from tf_conv3d_grad.tensorflow import mode
 
 CASE = Case.parse("mb2_id4x5x6_ic2oc3_k3x2x3s1x2x1d1_ndhwc_f32")
 # TensorFlow's own op refuses these two eagerly.
@@ -554,10 +556,10 @@ class LookedUpTest(testing.OpTestCase):
   """Eager calls, which are checked and planned once."""
 
   @parameterized.parameters(
-    (validation, "validate"), (execution, "prepared")
+    (validation, "validate"), (execute, "prepared")
   )
   def test_an_error_of_checking_or_planning_is_raised_by_the_first_attempt(self, module, name):
-    eager_calls._cache.clear()
+    eager_calls.forget()
     arguments = dict(zip(("filter", "out_backprop"), testing.tensors(CASE)))
     with mock.patch.object(module, name, side_effect=TypeError("of the plan")) as broken:
       with self.assertRaisesRegex(TypeError, "of the plan"):

@@ -1,6 +1,5 @@
-"""The cache of compiled functions, and what runs where XLA cannot compile one."""
+"""Calls that XLA compiles, and what runs where it cannot."""
 
-import itertools
 import warnings
 from unittest import mock
 
@@ -9,10 +8,15 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import execution, compiled, costs, eager_calls, policy, validation
+from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case
-from tf_conv3d_grad.plan import OVERLAP_ADD
+from tf_conv3d_grad.execution import compiled, eager_calls
+from tf_conv3d_grad.lowering.im2col import Im2col
+from tf_conv3d_grad.lowering.overlap_add import OverlapAdd
+from tf_conv3d_grad.planning import policy
+from tf_conv3d_grad.problem.functions import BACKPROP_INPUT
+from tf_conv3d_grad.tensorflow.environment import Environment
 
 FAILURES = (
   tf.errors.InvalidArgumentError,
@@ -23,11 +27,11 @@ FAILURES = (
 
 
 def not_for_xla(compute):
-  """Returns `compute` with an operation in it that XLA cannot compile."""
+  """Returns a lowering's function with an operation in it that XLA cannot compile."""
 
-  def computed(problem, plan, filter, out_backprop):
-    result = compute(problem, plan, filter, out_backprop)
-    text = tf.strings.as_string(tf.reduce_sum(filter))
+  def computed(lowering, problem, plan, *operands):
+    result = compute(lowering, problem, plan, *operands)
+    text = tf.strings.as_string(tf.reduce_sum(operands[0]))
     return result + tf.cast(tf.strings.length(text) * 0, result.dtype)
 
   return computed
@@ -38,13 +42,13 @@ class RepaidTest(testing.OpTestCase):
 
   def setUp(self):
     super().setUp()
-    self.enter_context(mock.patch.object(costs, "COMPILE_SECONDS", 0))
+    self.enter_context(mock.patch.object(policy, "COMPILE_SECONDS", 0))
     self.forget()
     self.addCleanup(self.forget)
 
   def forget(self):
-    eager_calls._cache.clear()
-    policy._remembered_choice.cache_clear()
+    eager_calls.forget()
+    policy.forget()
 
   @parameterized.product(
     notation=("mb2_id9x10x11_ic6oc8_k3s1d1_ndhwc_f64", "mb1_id12_ic4oc3_k3s1d1_ncdhw_f64_valid"),
@@ -53,7 +57,8 @@ class RepaidTest(testing.OpTestCase):
   def test_is_right_and_so_are_its_gradients(self, notation, graph):
     case = Case.parse(notation)
     problem = validation.validate(**case.arguments())[0]
-    self.assertTrue(policy.choose(problem, policy.Environment.here(problem.dtype)).compiled)
+    here = Environment.here(problem.dtype)
+    self.assertTrue(policy.choose(BACKPROP_INPUT, problem, here).compiled)
     sources = testing.tensors(case)
     upstream = testing.random_array(case, case.input_sizes, seed=1)
 
@@ -104,8 +109,12 @@ class FailedCompilationTest(testing.OpTestCase):
     self.addCleanup(self.forget)
 
   def forget(self):
-    eager_calls._cache.clear()
-    compiled._cache.clear()
+    eager_calls.forget()
+    compiled.forget()
+
+  def break_for_xla(self, lowering, name):
+    broken = not_for_xla(getattr(lowering, name))
+    self.enter_context(mock.patch.object(lowering, name, broken))
 
   def call(self, case, arguments, mode=True):
     with tf_conv3d_grad.jit_compile(mode):
@@ -119,9 +128,8 @@ class FailedCompilationTest(testing.OpTestCase):
   def test_runs_uncompiled_with_one_warning_that_names_the_case(self, notation):
     case = Case.parse(notation)
     arguments = case.arguments()
-    lowerings = execution._LOWERINGS[OVERLAP_ADD]
-    broken = {"backprop_input": not_for_xla(lowerings["backprop_input"])}
-    with mock.patch.dict(lowerings, broken), warnings.catch_warnings(record=True) as caught:
+    self.break_for_xla(OverlapAdd, "backprop_input")
+    with warnings.catch_warnings(record=True) as caught:
       warnings.simplefilter("always")
       for _ in range(3):
         self.assert_right(case, arguments, self.call(case, arguments))
@@ -140,8 +148,6 @@ class FailedCompilationTest(testing.OpTestCase):
     case = Case.parse("mb1_id4x5x6_ic2oc3_k3s1d1_ndhwc_f32")
     arguments = case.arguments()
     sources = [tf.Variable(arguments.pop(name)) for name in ("filter", "out_backprop")]
-    lowerings = execution._LOWERINGS[OVERLAP_ADD]
-    broken = {name: not_for_xla(compute) for name, compute in lowerings.items()}
 
     def gradients():
       with tf_conv3d_grad.jit_compile(True):
@@ -153,7 +159,10 @@ class FailedCompilationTest(testing.OpTestCase):
 
     expected = gradients()
     self.forget()
-    with mock.patch.dict(lowerings, broken), warnings.catch_warnings(record=True) as caught:
+    self.break_for_xla(OverlapAdd, "backprop_input")
+    self.break_for_xla(Im2col, "conv3d")
+    self.break_for_xla(Im2col, "backprop_filter")
+    with warnings.catch_warnings(record=True) as caught:
       warnings.simplefilter("always")
       for gradient, exact in zip(gradients(), expected):
         self.assert_accurate(
@@ -190,32 +199,6 @@ class FailedCompilationTest(testing.OpTestCase):
 
   def assertAllEqual(self, result, expected):
     self.assertEqual(result.numpy().tolist(), expected)
-
-
-class FunctionCacheTest(absltest.TestCase):
-  def test_makes_once_and_forgets_what_was_used_longest_ago(self):
-    cache, made = compiled.FunctionCache(2), []
-
-    def make(key):
-      made.append(key)
-      return lambda: key
-
-    for key in (1, 2, 1, 3, 1, 2):
-      self.assertEqual(cache.get(key, lambda key=key: make(key))(), key)
-    self.assertEqual(made, [1, 2, 3, 2])
-    self.assertLen(cache, 2)
-
-  def test_what_could_not_be_made_is_not_kept(self):
-    cache, attempts = compiled.FunctionCache(2), itertools.count()
-
-    def make():
-      if next(attempts) == 0:
-        raise KeyboardInterrupt
-      return len
-
-    with self.assertRaises(KeyboardInterrupt):
-      cache.get(1, make)
-    self.assertIs(cache.get(1, make), len)
 
 
 if __name__ == "__main__":

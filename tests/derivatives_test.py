@@ -20,9 +20,10 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import policy, tf_compat
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import DATA_FORMATS, Case, random_case
+from tf_conv3d_grad.planning import policy
+from tf_conv3d_grad.tensorflow import private
 
 # Derivatives are other convolutions, and of the second ones some are sums of two, each rounded.
 LIMITS = {"tolerances": {"float32": 5e-6, "float64": 2e-13}, "roundings": 3.0}
@@ -473,7 +474,7 @@ class OtherWaysToDifferentiateTest(DerivativesTestCase):
     with contextlib.ExitStack() as stack:
       if patched:
         stack.enter_context(tf_conv3d_grad.patch_tensorflow())
-      op = tf_compat.raw_backprop_input if patched else tf_conv3d_grad.Conv3DBackpropInputV2
+      op = private.raw_backprop_input if patched else tf_conv3d_grad.Conv3DBackpropInputV2
 
       @tf.function(jit_compile=True, autograph=False)
       def compiled_call(filter, out_backprop):
@@ -489,7 +490,7 @@ class OtherWaysToDifferentiateTest(DerivativesTestCase):
         tape.watch((filter, out_backprop))
         result = compiled_call(filter, out_backprop)
       results = tape.gradient(result, (filter, out_backprop), output_gradients=t)
-    planned = {call.args[2].name: call.args[1].in_xla for call in choose.call_args_list}
+    planned = {call.args[0].name: call.args[2].in_xla for call in choose.call_args_list}
     self.assertTrue(planned["backprop_filter"] and planned["conv3d"], planned)
     self.assert_all_accurate(STRIDED, results, exact_first(STRIDED, *values))
 

@@ -5,8 +5,10 @@ from unittest import mock
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from tf_conv3d_grad import eigen, explain, processor, tf_compat
+from tf_conv3d_grad import explain
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.lowering.kernel import eigen
+from tf_conv3d_grad.tensorflow import private, processor
 
 KB, MB = 2**10, 2**20
 
@@ -20,7 +22,7 @@ def problem_of(text):
 
 def is_faster_by_sample(text, l3, cores=2):
   problem = problem_of(text)
-  with mock.patch.object(tf_compat, "eigen_l3_bytes", return_value=l3):
+  with mock.patch.object(private, "eigen_l3_bytes", return_value=l3):
     with mock.patch.object(processor, "cores", return_value=cores):
       return eigen.is_faster_by_sample(problem, problem.dtype)
 
@@ -112,12 +114,12 @@ class BySampleTest(parameterized.TestCase):
 
 class CacheTest(absltest.TestCase):
   def test_eigen_tells_its_size_or_nothing_is_known(self):
-    known = tf_compat.eigen_l3_bytes()
+    known = private.eigen_l3_bytes()
     self.assertTrue(known is None or known >= 256 * KB, known)
 
   def test_without_eigens_function_it_is_unknown(self):
     with mock.patch.object(tf.sysconfig, "get_lib", return_value=self.create_tempdir().full_path):
-      self.assertIsNone(tf_compat.eigen_l3_bytes.__wrapped__())
+      self.assertIsNone(private.eigen_l3_bytes.__wrapped__())
 
 
 if __name__ == "__main__":

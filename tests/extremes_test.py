@@ -6,16 +6,15 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad.conformance import oracle
+from tf_conv3d_grad.conformance import oracle, ways
 from tf_conv3d_grad.conformance.case import Case
-from tf_conv3d_grad.conformance.differential import WAYS
 
 MODES = ("eager", "graph", "compiled", "never", "always")
 
 
-def call(way, case, arguments):
-  """Returns the op's result, called in one of the differential suite's ways."""
-  return WAYS[way](tf_conv3d_grad.Conv3DBackpropInputV2, case, arguments)
+def call(way, arguments):
+  """Returns the op's result, called in one of the ways."""
+  return ways.call(way, tf_conv3d_grad.Conv3DBackpropInputV2, arguments)
 
 
 class NumbersTest(testing.OpTestCase):
@@ -38,7 +37,7 @@ class NumbersTest(testing.OpTestCase):
       else value
       for name, value in arguments.items()
     }
-    result = np.asarray(call(way, case, arguments)).astype(np.float64)
+    result = np.asarray(call(way, arguments)).astype(np.float64)
     finite = {**arguments, "filter": np.ones_like(arguments["filter"])}
     counts = oracle.conv3d_backprop_input(case, finite["filter"], finite["out_backprop"])
     first, second = (
@@ -58,7 +57,7 @@ class NumbersTest(testing.OpTestCase):
     arguments["filter"] = np.full(case.filter_shape, 60000, np.float16)
     arguments["filter"][..., 32:] = -60000
     arguments["out_backprop"] = np.ones(case.out_backprop_shape, np.float16)
-    result = np.asarray(call(way, case, arguments))
+    result = np.asarray(call(way, arguments))
     np.testing.assert_array_equal(result, np.zeros_like(result))
 
   @parameterized.product(dtype=("f16", "bf16", "f32", "f64"), way=MODES)
@@ -70,7 +69,7 @@ class NumbersTest(testing.OpTestCase):
     arguments = case.arguments()
     arguments["filter"] = np.full(case.filter_shape, float(info.tiny) / 4).astype(numpy_dtype)
     arguments["out_backprop"] = np.ones(case.out_backprop_shape, numpy_dtype)
-    result = np.asarray(call(way, case, arguments)).astype(np.float64)
+    result = np.asarray(call(way, arguments)).astype(np.float64)
     exact = 3 * float(info.tiny) / 4
     # Half is added up in float32, where its denormals are none.
     allowed = (exact,) if dtype == "f16" else (0.0, exact)
@@ -119,7 +118,7 @@ class SizesTest(testing.OpTestCase):
   def assert_case_right(self, notation, way):
     case = Case.parse(notation)
     arguments = case.arguments()
-    self.assert_right(case, arguments, call(way, case, arguments))
+    self.assert_right(case, arguments, call(way, arguments))
 
 
 if __name__ == "__main__":

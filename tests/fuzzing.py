@@ -3,20 +3,17 @@
     python -m tests.fuzzing                  draws calls for 30 minutes, or --minutes
     python -m tests.fuzzing --call 'JSON'    makes one call again
 
-Hypothesis draws the calls in a child process, which writes each down before it makes it, so that an
-abort or a hang is seen, and known by its arguments. A call is wrong if it ends in anything but a
-right result or an exception that the op documents.
+Hypothesis draws the calls and a child process makes them, so that an abort or a hang is seen, and
+known by its arguments. A call is wrong if it ends in anything but a right result or an exception
+that the op documents.
 """
 
 import argparse
 import dataclasses
 import json
 import math
-import queue
 import shlex
-import subprocess
 import sys
-import threading
 import time
 
 import hypothesis
@@ -25,11 +22,10 @@ import tensorflow as tf
 from hypothesis import strategies as st
 
 import tf_conv3d_grad
-from tests import malformed_calls, testing
-from tf_conv3d_grad.conformance import differential, oracle
+from tf_conv3d_grad.conformance import children, differential, oracle, ways
 from tf_conv3d_grad.conformance.case import DATA_FORMATS, DTYPES, PADDINGS, Case
 
-ARGUMENTS = (*malformed_calls.TENSORS, "strides", "padding", "data_format", "dilations")
+ARGUMENTS = (*ways.TENSORS, "strides", "padding", "data_format", "dilations")
 DOCUMENTED = ("InvalidArgumentError", "ResourceExhaustedError", "ValueError", "TypeError")
 # A call that takes longer hangs.
 HANG_SECONDS = 10
@@ -38,8 +34,6 @@ HANG_SECONDS = 10
 PATIENCE_SECONDS = 60
 # Calls that one child makes before the next takes over, lest its caches of traces grow for ever.
 CALLS_OF_A_CHILD = 400
-# The command that draws calls; their seed and their number come behind.
-CHILD = (sys.executable, "-m", "tests.fuzzing", "--child")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,36 +58,12 @@ class Finding:
 # for every argument that is another than the case's.
 
 
-def _in_mode(mode):
-  def way(arguments):
-    with tf_conv3d_grad.jit_compile(mode):
-      return malformed_calls.WAYS["eager"](arguments)
-
-  return way
-
-
-def _gradient(arguments):
-  """Calls the op under a tape, takes both gradients, and returns the result."""
-  arguments = dict(arguments)
-  sources = [tf.Variable(arguments.pop(name)) for name in ("filter", "out_backprop")]
-  with tf.GradientTape() as tape:
-    result = tf_conv3d_grad.Conv3DBackpropInputV2(
-      filter=sources[0], out_backprop=sources[1], **arguments
-    )
-  for source, gradient in zip(sources, tape.gradient(result, sources)):
-    if gradient.shape != source.shape or gradient.dtype != source.dtype:
-      raise AssertionError(f"the gradient in {source.shape} has the shape {gradient.shape}")
-  return result
-
-
-WAYS = {
-  **malformed_calls.WAYS,
-  "always": _in_mode(True),
-  "never": _in_mode(False),
-  "gradient": _gradient,
-}
+WAYS = (
+  "eager", "constants", "compiled-constants", "v1-graph", "unknown-ranks", "compiled-unknown-ranks",
+  "v1-unknown-ranks", "patched", "always", "never", "gradient",
+)  # fmt: skip
 # Drawn as often as they stand here; those that compile take longest.
-_DRAWN_WAYS = ("eager",) * 4 + ("traced", "nothing known") * 2 + tuple(WAYS)
+_DRAWN_WAYS = ("eager",) * 4 + ("constants", "unknown-ranks") * 2 + WAYS
 
 _INTEGERS = (0, 1, 2, 3, 4, 5, 7, 16, -1, -2, 2**15, 2**31 - 1, 2**31, 2**32, 2**62, 2**63 - 1)
 _BEYOND = (2**63, -(2**63) - 1, 2**64, 10**30)
@@ -199,6 +169,15 @@ def make(call):
   Returns:
     What came of it, in a few words, and what is wrong with that, or None.
   """
+  start = time.monotonic()
+  outcome, wrong = _outcome(call)
+  seconds = time.monotonic() - start
+  if seconds > HANG_SECONDS and outcome != "ResourceExhaustedError":
+    wrong = wrong or f"{outcome} after {seconds:.0f} s"
+  return outcome, wrong
+
+
+def _outcome(call):
   case = Case.parse(call["case"])
   arguments = case.arguments(call["seed"])
   for name, expression in call["changes"].items():
@@ -207,17 +186,16 @@ def make(call):
       arguments[name] = eval(expression, {"np": np, "tf": tf})
     except (ValueError, TypeError, OverflowError, tf.errors.OpError) as error:
       return f"no such argument: {type(error).__name__}", None
-  if "nothing known" in call["way"] or call["way"] == "gradient":
-    for name in malformed_calls.TENSORS:
+  if "unknown" in call["way"] or call["way"] == "gradient":
+    for name in ways.TENSORS:
       try:
         tf.Variable(tf.constant(arguments[name]))
       except Exception as error:  # What no tensor can be made of cannot be fed.
         return f"cannot be fed: {type(error).__name__}", None
   try:
-    result = WAYS[call["way"]](arguments)
+    result = ways.call(call["way"], tf_conv3d_grad.Conv3DBackpropInputV2, arguments)
   except Exception as error:  # Whatever it is, it is judged here.
     return type(error).__name__, _judged_error(call, error)
-  result = np.asarray(result)
   valid = None if call["changes"] else case
   return f"shape {result.shape}", _judged_result(valid, arguments, result)
 
@@ -288,12 +266,22 @@ def _case_of(arguments):
   return case
 
 
-# ---- The child
+class _Enough(BaseException):
+  """Ends the drawing; Hypothesis lets it pass, and makes nothing smaller."""
 
 
-def child(seed, examples):
-  """Draws calls, prints a line before each and one after it, and one for each finding."""
-  last = {}
+def run(seed, examples, until=None):
+  """Draws calls, and makes them in a child.
+
+  Args:
+    seed: What the calls depend on.
+    examples: How many there are to be.
+    until: When to stop all the same, as `time.monotonic()` tells it.
+
+  Returns:
+    How many calls were made, and the findings.
+  """
+  count, finding = 0, None
 
   @hypothesis.seed(seed)
   @hypothesis.settings(
@@ -305,86 +293,29 @@ def child(seed, examples):
   )
   @hypothesis.given(calls())
   def drawn(call):
-    print(json.dumps({"call": call}), flush=True)
-    start = time.monotonic()
-    outcome, wrong = make(call)
-    seconds = time.monotonic() - start
-    print(json.dumps({"outcome": outcome, "seconds": seconds}), flush=True)
-    if seconds > HANG_SECONDS and outcome != "ResourceExhaustedError":
-      wrong = wrong or f"{outcome} after {seconds:.0f} s"
+    nonlocal count, finding
+    if until is not None and time.monotonic() > until:
+      raise _Enough
+    count += 1
+    answer = processes.call(call)
+    if isinstance(answer, children.Ended):
+      kind = "abort" if answer.error else "hang"
+      finding = Finding(kind, json.dumps(call), str(answer))
+      raise _Enough
+    _, wrong = answer
     if wrong:
-      last.update(call=call, reason=wrong)
+      finding = Finding("wrong", json.dumps(call), wrong)
       raise AssertionError(wrong)
 
-  try:
-    drawn()
-  except BaseException as error:
-    if not last:
-      raise
-    del error
-    print(json.dumps({"finding": last["call"], "reason": last["reason"]}), flush=True)
-
-
-# ---- The parent
-
-
-def run(seed, examples, until=None):
-  """Lets a child draw calls.
-
-  Args:
-    seed: What the calls depend on.
-    examples: How many there are to be.
-    until: When to stop all the same, as `time.monotonic()` tells it.
-
-  Returns:
-    How many calls were made, and the findings.
-  """
-  process = subprocess.Popen(
-    [*CHILD, str(seed), str(examples)],
-    cwd=testing.ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-  lines: queue.Queue = queue.Queue()
-  threading.Thread(target=_forward, args=(process.stdout, lines), daemon=True).start()
-  errors: list = []
-  threading.Thread(target=lambda: errors.extend(process.stderr), daemon=True).start()
-  count, findings, pending, line = 0, [], None, ""
-  try:
-    while until is None or time.monotonic() < until:
-      try:
-        # Starting takes some seconds, and now and then as many as a hang.
-        line = lines.get(timeout=PATIENCE_SECONDS if pending else 5 * PATIENCE_SECONDS)
-      except queue.Empty:
-        findings.append(Finding("hang", json.dumps(pending), f"after {PATIENCE_SECONDS} s"))
-        return count, findings
-      if line is None:
-        break
-      message = json.loads(line)
-      if "call" in message:
-        pending, count = message["call"], count + 1
-      elif "outcome" in message:
-        pending = None
-      else:
-        findings.append(Finding("wrong", json.dumps(message["finding"]), message["reason"]))
-    if line is None:
-      status = process.wait()
-      if status < 0 and pending is not None:
-        findings.append(Finding("abort", json.dumps(pending), f"exit status {status}"))
-      elif status:
-        raise RuntimeError(f"the child failed by itself: {''.join(errors)[-3000:]}")
-    return count, findings
-  finally:
-    process.kill()
-    process.wait()
-
-
-def _forward(stream, lines):
-  for line in stream:
-    if line.startswith("{"):
-      lines.put(line)
-  lines.put(None)
+  with children.Children(make, PATIENCE_SECONDS) as processes:
+    try:
+      drawn()
+    except _Enough:
+      pass
+    except Exception:
+      if finding is None:
+        raise
+  return count, [finding] if finding else []
 
 
 def main():
@@ -393,11 +324,7 @@ def main():
   parser.add_argument("--minutes", type=float, default=30, help="how long, 30 unless given")
   parser.add_argument("--seed", type=int, help="what the calls depend on; the clock unless given")
   parser.add_argument("--call", help="one call, as a finding prints it")
-  parser.add_argument("--child", nargs=2, type=int, help=argparse.SUPPRESS)
   options = parser.parse_args()
-  if options.child:
-    child(*options.child)
-    return 0
   if options.call:
     outcome, wrong = make(json.loads(options.call))
     print(f"{outcome}: {wrong or 'as it should be'}")

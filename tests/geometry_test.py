@@ -4,23 +4,9 @@ import itertools
 
 from absl.testing import absltest
 
-from tf_conv3d_grad import geometry
-from tf_conv3d_grad.problem import Axis
-
-
-def all_windows():
-  """Every taps, stride and dilation of up to 5, 4 and 3."""
-  return itertools.product(range(1, 6), range(1, 5), range(1, 4))
-
-
-def reached(axis):
-  """Which result cell each pair of output cell and tap reaches, by the definition."""
-  return {
-    (o, q): o * axis.stride + q * axis.dilation - axis.lead
-    for o in range(axis.output)
-    for q in range(axis.taps)
-    if 0 <= o * axis.stride + q * axis.dilation - axis.lead < axis.input
-  }
+from tests.axes import all_windows, reached
+from tf_conv3d_grad.problem import geometry
+from tf_conv3d_grad.problem.axis import Axis
 
 
 class LengthsTest(absltest.TestCase):
@@ -49,10 +35,10 @@ class LengthsTest(absltest.TestCase):
 
 class PhasesTest(absltest.TestCase):
   def test_phases_reach_exactly_the_cells_of_the_definition(self):
-    for (taps, stride, dilation), lead in itertools.product(all_windows(), range(-3, 6)):
-      axis = Axis(14, 5, taps, stride, dilation, lead)
+    for (taps, stride, dilation), pad in itertools.product(all_windows(), range(-3, 6)):
+      axis = Axis(14, 5, taps, stride, dilation, pad)
       found = {}
-      for phase in geometry.phases(taps, stride, dilation, lead):
+      for phase in geometry.phases(taps, stride, dilation, pad):
         for tap, shift in zip(phase.taps, phase.shifts):
           for o in range(axis.output):
             cell = stride * (o + shift) + phase.residue
@@ -61,45 +47,22 @@ class PhasesTest(absltest.TestCase):
       self.assertEqual(found, reached(axis), axis)
 
   def test_every_tap_belongs_to_one_phase_and_residues_are_in_order(self):
-    for (taps, stride, dilation), lead in itertools.product(all_windows(), range(-3, 6)):
-      phases = geometry.phases(taps, stride, dilation, lead)
+    for (taps, stride, dilation), pad in itertools.product(all_windows(), range(-3, 6)):
+      phases = geometry.phases(taps, stride, dilation, pad)
       self.assertCountEqual([tap for phase in phases for tap in phase.taps], range(taps))
       residues = [phase.residue for phase in phases]
       self.assertEqual(residues, sorted(set(residues)))
       self.assertTrue(all(0 <= residue < stride for residue in residues))
 
   def test_the_taps_of_a_phase_lie_evenly(self):
-    for (taps, stride, dilation), lead in itertools.product(all_windows(), range(-3, 6)):
-      for phase in geometry.phases(taps, stride, dilation, lead):
+    for (taps, stride, dilation), pad in itertools.product(all_windows(), range(-3, 6)):
+      for phase in geometry.phases(taps, stride, dilation, pad):
         steps = {b - a for a, b in zip(phase.taps, phase.taps[1:])}
         self.assertLessEqual(len(steps), 1)
 
   def test_a_huge_stride_costs_no_more_than_its_taps(self):
     self.assertLen(geometry.phases(3, 2**31 - 1, 1, 0), 3)
 
-
-class SimplifiedTest(absltest.TestCase):
-  def test_a_simplified_axis_reaches_the_same_cells_with_the_taps_that_it_keeps(self):
-    for (taps, stride, dilation), n, o, lead in itertools.product(
-      all_windows(), range(1, 8), range(1, 4), range(0, 5)
-    ):
-      axis = Axis(n, o, taps, stride, dilation, lead)
-      simple, kept = axis.simplified()
-      before = {(o, q): cell for (o, q), cell in reached(axis).items()}
-      after = {
-        (o, q + kept.start): cell
-        for (o, q), cell in reached(simple).items()
-        if q < kept.stop - kept.start
-      }
-      self.assertEqual(after, before, (axis, simple, kept))
-
-  def test_taps_that_reach_nothing_are_left_out(self):
-    simple, kept = Axis(3, 3, 7, 1, 1, 3).simplified()
-    self.assertEqual((simple.taps, kept), (5, slice(1, 6)))
-
-  def test_a_single_output_cell_is_shuffled(self):
-    simple, _ = Axis(28, 1, 28, 1, 1, 0).simplified()
-    self.assertTrue(simple.is_shuffled)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 import tf_conv3d_grad
 from tests import testing
 from tests.arrivals import arrivals
-from tf_conv3d_grad import tf_compat
+from tf_conv3d_grad.tensorflow import private
 
 BATCH, STEPS = 2, 3
 
@@ -81,7 +81,7 @@ class RefusedModelsTest(parameterized.TestCase):
     dtype=("float16", "float32", "float64"), data_format=("channels_first", "channels_last")
   )
   def test_train_and_predict(self, dtype, data_format):
-    if dtype == "float64" or not tf_compat.onednn_enabled():
+    if dtype == "float64" or not private.onednn_enabled():
       with self.assertRaises(tf.errors.OpError):
         train(upsampling(dtype, data_format), jit_compile=False)
     expected = upsampling(dtype, data_format)

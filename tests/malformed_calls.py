@@ -1,24 +1,16 @@
-"""Malformed calls, and a child process's way of making them.
-
-    python tests/malformed_calls.py OP WAY NAME...
-
-makes the named calls of "this" op or of "tensorflow"'s in one way of calling: one after the other,
-but those that ask for too much memory at once, because TensorFlow waits for some to be freed. It
-prints a line of JSON before each call and one with the outcome after it, so that its parent knows
-which call it died of.
-"""
+"""Malformed calls, and what comes of them in child processes."""
 
 import dataclasses
-import json
-import subprocess
-import sys
-import threading
+import functools
+import resource
+from concurrent import futures
 
 import numpy as np
 import tensorflow as tf
 
 import tf_conv3d_grad
-from tests import testing
+from tf_conv3d_grad.cli.malformed import WELL_FORMED
+from tf_conv3d_grad.conformance import children, ways
 
 INVALID, VALUE, TYPE = "InvalidArgumentError", "ValueError", "TypeError"
 EXHAUSTED = "ResourceExhaustedError"
@@ -77,16 +69,6 @@ class Call:
 def ones(*shape, dtype="float32"):
   return np.ones(shape, dtype)
 
-
-WELL_FORMED = {
-  "input_sizes": [2, 4, 5, 6, 4],
-  "filter": ones(3, 3, 3, 4, 6),
-  "out_backprop": ones(2, 4, 5, 6, 6),
-  "strides": [1] * 5,
-  "padding": "SAME",
-  "data_format": "NDHWC",
-  "dilations": [1] * 5,
-}
 
 CALLS = {}
 
@@ -336,90 +318,16 @@ _add_strings()
 
 
 OPS = {"this": tf_conv3d_grad.Conv3DBackpropInputV2, "tensorflow": tf.raw_ops.Conv3DBackpropInputV2}
-_op = OPS["this"]
-
-
-def _call(changes):
-  return _op(**{**WELL_FORMED, **changes})
-
-
-def _patched(changes):
-  with tf_conv3d_grad.patch_tensorflow():
-    return tf.raw_ops.Conv3DBackpropInputV2(**{**WELL_FORMED, **changes})
-
-
-def _eager(changes):
-  return _call(changes)
-
-
-def _traced(jit_compile):
-  def way(changes):
-    return tf.function(lambda: _call(changes), autograph=False, jit_compile=jit_compile)()
-
-  return way
-
-
-def _v1_graph(changes):
-  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-    # Tensors made eagerly belong to no graph.
-    changes = {
-      name: tf.constant(value.numpy()) if isinstance(value, tf.Tensor) else value
-      for name, value in changes.items()
-    }
-    return session.run(_call(changes))
-
-
-def _nothing_known(jit_compile):
-  # One trace serves all calls whose faults it cannot see.
-  functions = {}
-
-  def way(changes):
-    tensors, attributes, key = _split(changes)
-    if key not in functions:
-      functions[key] = tf.function(
-        lambda *tensors: _call({**attributes, **dict(zip(TENSORS, tensors))}),
-        autograph=False,
-        jit_compile=jit_compile,
-        input_signature=[tf.TensorSpec(None, tensor.dtype) for tensor in tensors],
-      )
-    return functions[key](*tensors)
-
-  return way
-
-
-def _v1_nothing_known():
-  sessions = {}
-
-  def way(changes):
-    tensors, attributes, key = _split(changes)
-    if key not in sessions:
-      with tf.Graph().as_default() as graph:
-        placeholders = [tf.compat.v1.placeholder(tensor.dtype) for tensor in tensors]
-        result = _call({**attributes, **dict(zip(TENSORS, placeholders))})
-      sessions[key] = tf.compat.v1.Session(graph=graph), result, placeholders
-    session, result, placeholders = sessions[key]
-    return session.run(result, dict(zip(placeholders, (tensor.numpy() for tensor in tensors))))
-
-  return way
-
-
-def _split(changes):
-  """Returns the tensors of a call, its attributes, and what tells its trace from others."""
-  attributes = {**WELL_FORMED, **changes}
-  tensors = [tf.constant(attributes.pop(name)) for name in TENSORS]
-  return tensors, attributes, repr(([tensor.dtype for tensor in tensors], attributes))
-
-
-TENSORS = ("input_sizes", "filter", "out_backprop")
+# Those of `conformance/ways.py`, by the names that docs/errors.md has for them.
 WAYS = {
-  "eager": _eager,
-  "traced": _traced(jit_compile=None),
-  "compiled": _traced(jit_compile=True),
-  "v1 graph": _v1_graph,
-  "nothing known": _nothing_known(jit_compile=None),
-  "compiled, nothing known": _nothing_known(jit_compile=True),
-  "v1 graph, nothing known": _v1_nothing_known(),
-  "patched": _patched,
+  "eager": "eager",
+  "traced": "constants",
+  "compiled": "compiled-constants",
+  "v1 graph": "v1-graph",
+  "nothing known": "unknown-ranks",
+  "compiled, nothing known": "compiled-unknown-ranks",
+  "v1 graph, nothing known": "v1-unknown-ranks",
+  "patched": "patched",
 }
 
 
@@ -437,34 +345,40 @@ def expected_exceptions(way, call):
   return call.kind.traced
 
 
-def outcomes(op, way, names, one_by_one=False):
-  """Makes calls in child processes, a new one whenever one dies.
+# Bytes that the calls may take.
+_MEMORY = 2**39
 
-  Args:
-    op: "this" or "tensorflow".
-    way: One of `WAYS`.
-    names: The calls.
-    one_by_one: Whether each call gets a child of its own.
 
-  Returns:
-    A dict by name: "exceptions", the names of the exception's classes, and "message"; or, where the
-    child died of the call, "died", its exit status, or "hangs".
-  """
-  found = {}
-  while remaining := [name for name in names if name not in found]:
-    arguments = [__file__, op, way, *(remaining[:1] if one_by_one else remaining)]
-    try:
-      child = testing.run_child(arguments)
-      output, died = child.stdout, {"died": child.returncode}
-    except subprocess.TimeoutExpired as error:
-      output, died = error.stdout or "", {"died": "hangs"}
-      output = output.decode() if isinstance(output, bytes) else output  # Python has both
-    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    if not lines:
-      raise RuntimeError(f"the child process made no call: {died} {child.stderr}")
-    found.update((line["name"], line) for line in lines if "message" in line)
-    found.update((line["name"], died) for line in lines if line["name"] not in found)
-  return found
+class Maker:
+  """Makes calls in child processes, a new one whenever one dies; a context manager."""
+
+  def __init__(self, op, way):
+    """Starts no process yet.
+
+    Args:
+      op: "this" or "tensorflow".
+      way: One of `WAYS`.
+    """
+    self._op, self._way = op, way
+    self._children = children.Children(_make_at_once)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *error):
+    self._children.__exit__(*error)
+
+  def outcomes(self, names):
+    """Makes these calls at once.
+
+    Returns:
+      A dict by name: "exceptions", the names of the exception's classes, and "message"; or "died",
+      what ended the child or "hang".
+    """
+    answer = self._children.call(self._op, self._way, names)
+    if isinstance(answer, children.Ended):
+      answer = [{"died": answer.error or "hang"}] * len(names)
+    return dict(zip(names, answer))
 
 
 def in_table(name):
@@ -472,37 +386,18 @@ def in_table(name):
   return name.replace("|", "\\|")
 
 
-def main(op, way, names):
-  """Makes the calls and prints their outcomes."""
-  global _op
-  _op = OPS[op]
-  large = [name for name in names if CALLS[name].kind == TOO_LARGE]
-  for name in names:
-    if name not in large:
-      _make(way, name)
-  threads = [threading.Thread(target=_make, args=(way, name)) for name in large]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join()
+def _make_at_once(op, way, names):
+  # As much as many machines have; where there is more, 1 TiB is too large all the same.
+  _, hard = resource.getrlimit(resource.RLIMIT_AS)
+  if hard == resource.RLIM_INFINITY or hard > _MEMORY:
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, hard))
+  with futures.ThreadPoolExecutor(len(names)) as threads:
+    return list(threads.map(functools.partial(_make, op, way), names))
 
 
-def _make(way, name):
-  _print({"name": name})
-  outcome = {"name": name, "exceptions": [], "message": ""}
+def _make(op, way, name):
   try:
-    outcome["message"] = f"a result of shape {tuple(WAYS[way](CALLS[name].changes).shape)}"
+    result = ways.call(WAYS[way], OPS[op], {**WELL_FORMED, **CALLS[name].changes})
   except BaseException as error:  # Whatever it is, the parent judges it.
-    outcome["exceptions"] = [base.__name__ for base in type(error).__mro__]
-    outcome["message"] = str(error)
-  _print(outcome)
-
-
-def _print(line):
-  # In one piece: `print` may write the line's end apart, with another thread's line in between.
-  sys.stdout.write(json.dumps(line) + "\n")
-  sys.stdout.flush()
-
-
-if __name__ == "__main__":
-  main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    return {"exceptions": [base.__name__ for base in type(error).__mro__], "message": str(error)}
+  return {"exceptions": [], "message": f"a result of shape {result.shape}"}

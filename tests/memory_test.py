@@ -11,8 +11,8 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import memory
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.tensorflow import memory
 
 GIB = 2**30
 
@@ -163,14 +163,15 @@ MANY_COMPILATIONS = """
 import resource
 import tensorflow as tf
 import tf_conv3d_grad
-from tf_conv3d_grad import compiled, eager_calls
+from tf_conv3d_grad.execution import compiled, eager_calls
+from tf_conv3d_grad.tensorflow.cache import Cache
 
 def resident():
   with open("/proc/self/statm") as file:
     return int(file.read().split()[1]) * resource.getpagesize()
 
-compiled._cache._capacity = 4
-eager_calls._cache._capacity = 8
+compiled._cache = Cache(4)
+eager_calls._cache = Cache(8)
 levels = []
 with tf_conv3d_grad.jit_compile(True):
   for number in range(48):
@@ -179,7 +180,7 @@ with tf_conv3d_grad.jit_compile(True):
       [1] * 5, "SAME")
     if number % 16 == 15:
       levels.append(resident())
-assert len(compiled._cache) == 4, len(compiled._cache)
+assert len(compiled.kept()) == 4, len(compiled.kept())
 print(*levels)
 """
 

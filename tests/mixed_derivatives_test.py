@@ -15,7 +15,6 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
-from tests import testing
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case
 

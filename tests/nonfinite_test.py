@@ -3,18 +3,18 @@
 Where they go in every kind of call is in `accuracy_test`.
 """
 
-import functools
-
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
-from tf_conv3d_grad import nonfinite, policy, validation
-from tf_conv3d_grad.conformance import oracle
+from tf_conv3d_grad.arguments import validation
+from tf_conv3d_grad.conformance import oracle, ways
 from tf_conv3d_grad.conformance.case import Case
-from tf_conv3d_grad.conformance.differential import WAYS
-from tf_conv3d_grad.lowering import kernel
+from tf_conv3d_grad.execution import nonfinite
+from tf_conv3d_grad.planning import policy
+from tf_conv3d_grad.problem.functions import BACKPROP_INPUT
+from tf_conv3d_grad.tensorflow.environment import Environment
 
 
 class IsFiniteTest(parameterized.TestCase):
@@ -73,16 +73,17 @@ class PairsOfChannelsTest(parameterized.TestCase):
     case = Case.parse(notation)
     with tf_conv3d_grad.jit_compile(False):
       for arguments, exact in self.each_with_an_infinity(case):
-        result = WAYS[way](tf_conv3d_grad.Conv3DBackpropInputV2, case, arguments)
+        result = ways.call(way, tf_conv3d_grad.Conv3DBackpropInputV2, arguments)
         np.testing.assert_array_equal(specials(result), specials(exact))
 
   def test_nor_group_by_group(self):
     case = Case.parse("mb1_id4x5x6_ic4oc6g2_k3s1d1_ndhwc_bf16")
     problem = validation.validate(**case.arguments())[0]
-    here = policy.Environment.here(problem.dtype)
-    plans = [plan for plan in policy.candidates(problem, here) if plan.by_group]
-    compute = functools.partial(kernel.backprop_input, problem, plans[0])
-    compute = nonfinite.exact(problem, plans[0], compute)
+    found = policy.candidates(BACKPROP_INPUT, problem, Environment.here(problem.dtype))
+    (offer,) = (offer for offer in found if offer.lowering.name == "kernel")
+    self.assertTrue(offer.plan.by_group)
+    compute = offer.lowering.prepared(BACKPROP_INPUT, problem, offer.plan)
+    compute = nonfinite.exact(problem, offer, compute)
     for arguments, exact in self.each_with_an_infinity(case):
       result = compute(*map(tf.constant, (arguments["filter"], arguments["out_backprop"])))
       np.testing.assert_array_equal(specials(result), specials(exact))
@@ -91,7 +92,7 @@ class PairsOfChannelsTest(parameterized.TestCase):
   def test_of_a_pointwise_filter_they_reach_the_cells_beside_them_at_most(self, channels):
     case = Case.parse(f"mb2_id3x4x5_ic4oc{channels}_k1s1d1_ndhwc_bf16")
     for arguments, exact in self.each_with_an_infinity(case):
-      result = np.asarray(WAYS["never"](tf_conv3d_grad.Conv3DBackpropInputV2, case, arguments))
+      result = ways.call("never", tf_conv3d_grad.Conv3DBackpropInputV2, arguments)
       (cell,) = np.flatnonzero(np.isinf(exact).any(-1))
       wrong = (np.array(specials(result)) != specials(exact)).any(0)
       self.assertLessEqual({*np.flatnonzero(wrong.any(-1))}, {cell - 1, cell + 1})

@@ -11,11 +11,17 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import nonfinite, policy, validation
+from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case
-from tf_conv3d_grad.lowering import im2col, overlap_add, tap_loop
-from tf_conv3d_grad.plan import OVERLAP_ADD, TAP_LOOP, Plan
+from tf_conv3d_grad.execution import nonfinite
+from tf_conv3d_grad.lowering.interface import Offer
+from tf_conv3d_grad.lowering.overlap_add import OverlapAdd, offers
+from tf_conv3d_grad.lowering.overlap_add.plan import Plan
+from tf_conv3d_grad.planning import policy
+from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
+from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
+from tf_conv3d_grad.tensorflow.environment import Environment
 
 CASES = (
   "mb2_id6x5x7_ic3oc4_k3s1d1_ndhwc_f32",
@@ -28,7 +34,8 @@ CASES = (
   "mb1_id13x3x3_ic2oc3_k6x1x1s7x1x1d1_ncdhw_f32",
 )
 GATHERED = tuple(itertools.product((False, True), repeat=3))
-LAYOUTS = tuple(itertools.product((False, True), repeat=2))
+LAYOUTS = tuple(itertools.product((CHANNELS_LAST, CHANNELS_FIRST), repeat=2))
+OVERLAP_ADD = OverlapAdd()
 TILES = ((None, None), (2, None), (1, 3), (None, 2))
 
 
@@ -44,28 +51,18 @@ class PlansTest(testing.OpTestCase):
   def test_every_choice_of_gathered_axes_is_right(self, text):
     case, arguments, problem, weights, out_backprop = operands(text)
     for index, gathered in enumerate(GATHERED):
-      rows_first, columns_first = LAYOUTS[index % len(LAYOUTS)]
-      plan = Plan(
-        OVERLAP_ADD, gathered=gathered, rows_first=rows_first, columns_first=columns_first
-      )
+      plan = Plan(gathered, *LAYOUTS[index % len(LAYOUTS)])
       with self.subTest(plan=plan):
-        result = overlap_add.backprop_input(problem, plan, weights, out_backprop)
+        result = OVERLAP_ADD.backprop_input(problem, plan, weights, out_backprop)
         self.assert_right(case, arguments, result)
 
   @parameterized.parameters(*CASES)
   def test_every_tiling_is_right_in_every_layout(self, text):
     case, arguments, problem, weights, out_backprop = operands(text)
     for index, (tile, layout) in enumerate(itertools.product(TILES, LAYOUTS)):
-      rows_first, columns_first = layout
-      plan = Plan(
-        OVERLAP_ADD,
-        gathered=GATHERED[index % len(GATHERED)],
-        rows_first=rows_first,
-        columns_first=columns_first,
-        tile=tile,
-      )
+      plan = Plan(GATHERED[index % len(GATHERED)], *layout, tile)
       with self.subTest(plan=plan):
-        result = overlap_add.backprop_input(problem, plan, weights, out_backprop)
+        result = OVERLAP_ADD.backprop_input(problem, plan, weights, out_backprop)
         self.assert_right(case, arguments, result)
 
   @parameterized.parameters(
@@ -78,13 +75,13 @@ class PlansTest(testing.OpTestCase):
     filter = arguments["filter"].copy()
     filter.reshape(-1)[:: max(2, filter.size // 3)] = np.inf
     for layout in LAYOUTS:
-      plan = Plan(OVERLAP_ADD, rows_first=layout[0], columns_first=layout[1])
-      result = overlap_add.backprop_input(problem, plan, tf.constant(filter), out_backprop)
+      plan = Plan((False, False, False), *layout)
+      result = OVERLAP_ADD.backprop_input(problem, plan, tf.constant(filter), out_backprop)
       with np.errstate(invalid="ignore"):
         exact = oracle.conv3d_backprop_input(case, filter, arguments["out_backprop"])
       np.testing.assert_array_equal(np.isnan(result), np.isnan(exact))
       np.testing.assert_array_equal(np.isinf(result), np.isinf(exact))
-      self.assertFalse(nonfinite._multiplies_padding(problem, plan))
+      self.assertFalse(OVERLAP_ADD.multiplies_padding(BACKPROP_INPUT, problem, plan))
 
   @parameterized.parameters(
     ("mb1_id8x5x5_ic2oc3_k3x1x1s1d16x1x1_ndhwc_f32", 4),  # dead taps
@@ -93,11 +90,11 @@ class PlansTest(testing.OpTestCase):
     ("mb2_id6x5x7_ic2oc3_k3x1x1s1d1_ncdhw_f32", 2),
     ("mb2_id8x5x7_ic2oc3_k2x1x1s2x1x1d1_ncdhw_f32", 2),
   )
-  def test_taps_of_pieces_meet_no_padding_either(self, text, tile):
+  def test_taps_of_tiles_meet_no_padding_either(self, text, tile):
     case, _, problem, weights, out_backprop = operands(text)
-    plan = Plan(OVERLAP_ADD, tile=(tile, None))
-    compute = functools.partial(overlap_add.backprop_input, problem, plan)
-    compute = nonfinite.exact(problem, plan, compute)
+    plan = Plan(tile=(tile, None))
+    compute = functools.partial(OVERLAP_ADD.backprop_input, problem, plan)
+    compute = nonfinite.exact(problem, Offer(OVERLAP_ADD, plan, False, None), compute)
     for tap in range(weights.shape[0]):
       filter = weights.numpy()
       filter[tap] = np.inf
@@ -111,19 +108,19 @@ class PlansTest(testing.OpTestCase):
     case, _, problem, weights, out_backprop = operands(
       "mb1_id64x8x8_ic2oc2_k1x9x1s16x1x1d1_ndhwc_f32"
     )
-    sizes = self.sizes(problem, Plan(OVERLAP_ADD), weights, out_backprop)
+    sizes = self.sizes(problem, Plan(), weights, out_backprop)
     self.assertLessEqual(max(sizes), 2 * math.prod(case.input_sizes))
 
   @parameterized.parameters("mb1_id9_ic2oc2_k8s4d1_ndhwc_f32", "mb1_id9_ic2oc2_k8s4d1_ncdhw_f32")
   def test_many_taps_of_many_phases_are_few_operations(self, text):
     _, _, problem, weights, out_backprop = operands(text)
-    for columns_first in (False, True):
-      plan = Plan(OVERLAP_ADD, columns_first=columns_first)
+    for columns in (CHANNELS_LAST, CHANNELS_FIRST):
+      plan = Plan(columns=columns)
       self.assertLess(len(self.sizes(problem, plan, weights, out_backprop)), 300)
 
   def sizes(self, problem, plan, weights, out_backprop):
     """Returns how many numbers each operation's result has."""
-    compute = tf.function(functools.partial(overlap_add.backprop_input, problem, plan))
+    compute = tf.function(functools.partial(OVERLAP_ADD.backprop_input, problem, plan))
     graph = compute.get_concrete_function(weights, out_backprop).graph
     tensors = [tensor for operation in graph.get_operations() for tensor in operation.outputs]
     return [tensor.shape.num_elements() or 0 for tensor in tensors]
@@ -135,30 +132,11 @@ class PlansTest(testing.OpTestCase):
   )
   def test_some_samples_at_a_time(self, text, samples, compiled):
     case, arguments, problem, weights, out_backprop = operands(text)
-    volume = testing.random_array(case, case.input_sizes, seed=1)
-    for rows_first, columns_first in LAYOUTS:
-      plan = Plan(
-        OVERLAP_ADD,
-        gathered=(True, False, False),
-        rows_first=rows_first,
-        columns_first=columns_first,
-        samples=samples,
-      )
-
-      def compute(weights, out_backprop, volume, plan=plan):
-        return (
-          overlap_add.backprop_input(problem, plan, weights, out_backprop),
-          im2col.conv3d(problem, plan, weights, volume),
-          im2col.backprop_filter(problem, plan, volume, out_backprop),
-        )
-
+    for rows, columns in LAYOUTS:
+      plan = Plan((True, False, False), rows, columns, samples=samples, in_xla=compiled)
+      compute = functools.partial(OVERLAP_ADD.backprop_input, problem, plan)
       compute = tf.function(compute, jit_compile=True) if compiled else compute
-      results = compute(weights, out_backprop, tf.constant(volume))
-      self.assert_right(case, arguments, results[0])
-      self.assert_accurate(case, results[1], oracle.conv3d(case, volume, arguments["filter"]))
-      self.assert_accurate(
-        case, results[2], oracle.conv3d_backprop_filter(case, volume, arguments["out_backprop"])
-      )
+      self.assert_right(case, arguments, compute(weights, out_backprop))
 
   @parameterized.product(
     text=(
@@ -177,25 +155,54 @@ class PlansTest(testing.OpTestCase):
   @parameterized.product(text=(CASES[0], CASES[1], CASES[5]), tile=TILES[1:])
   def test_every_tiling_is_right_compiled(self, text, tile):
     case, arguments, problem, weights, out_backprop = operands(text)
-    plan = Plan(OVERLAP_ADD, gathered=(True, False, False), tile=tile)
+    plan = Plan((True, False, False), tile=tile, in_xla=True)
     compute = tf.function(
-      lambda *operands: overlap_add.backprop_input(problem, plan, *operands), jit_compile=True
+      lambda *operands: OVERLAP_ADD.backprop_input(problem, plan, *operands), jit_compile=True
     )
     self.assert_right(case, arguments, compute(weights, out_backprop))
 
 
-class InPiecesTest(testing.OpTestCase):
-  """What is computed piece by piece inside a compiled function, as anything else is."""
+class OffersTest(absltest.TestCase):
+  def offers(self, text, function=BACKPROP_INPUT, **changes):
+    where = {"device": "CPU", "onednn": True, "in_xla": False, "mode": "auto", **changes}
+    problem, _, _ = validation.validate(**Case.parse(text).arguments(0))
+    return OVERLAP_ADD.offers(function, problem, Environment(**where))
+
+  def test_the_mode_says_what_may_be_compiled(self):
+    for mode, compiled in ((True, {True}), (False, {False}), ("auto", {True, False})):
+      found = self.offers(CASES[0], mode=mode)
+      self.assertEqual({offer.compiled for offer in found}, compiled)
+      for offer in found:
+        self.assertEqual(offer.plan.in_xla, offer.compiled)
+    inside = self.offers(CASES[0], in_xla=True)
+    self.assertEqual({(offer.compiled, offer.plan.in_xla) for offer in inside}, {(False, True)})
+
+  def test_takes_the_gradient_in_the_input_on_a_cpu_alone(self):
+    for function in (CONV3D, BACKPROP_FILTER):
+      self.assertEmpty(self.offers(CASES[0], function))
+    self.assertEmpty(self.offers(CASES[0], device="GPU"))
+    self.assertNotEmpty(self.offers(CASES[0]))
+
+  def test_takes_no_more_taps_and_phases_than_are_worth_unrolling(self):
+    for window, taken in (("k65x1x1s1d1", False), ("k64x1x1s1d1", True), ("k65x1x1s65x1x1d1", True),
+                          ("k6x6x3s5x5x1d1", True), ("k6x6x6s5d1", False)):  # fmt: skip
+      found = self.offers(f"mb1_id130x26x26_ic1oc1_{window}_ndhwc_f32")
+      self.assertEqual(bool(found), taken, window)
+
+
+class InTilesTest(testing.OpTestCase):
+  """What is computed tile by tile inside a compiled function, as anything else is."""
 
   def setUp(self):
     super().setUp()
-    limits = {"_MAX_COLUMN_BYTES": 1 << 10, "_CACHE_COLUMN_BYTES": ()}
-    self.enter_context(mock.patch.multiple(policy, **limits))
-    policy._remembered_choice.cache_clear()
-    self.addCleanup(policy._remembered_choice.cache_clear)
+    limits = {"MAX_COLUMN_BYTES": 1 << 10, "_CACHE_COLUMN_BYTES": ()}
+    self.enter_context(mock.patch.multiple(offers, **limits))
+    policy.forget()
+    self.addCleanup(policy.forget)
     self.case, self.arguments, problem, self.weights, self.out_backprop = operands(CASES[1])
-    inside = policy.Environment("CPU", onednn=True, in_xla=True, mode="auto")
-    self.assertNotEqual(policy.choose(problem, inside).tile, (None, None))
+    inside = Environment("CPU", onednn=True, in_xla=True, mode="auto")
+    plan = policy.choose(BACKPROP_INPUT, problem, inside).plan
+    self.assertNotEqual(plan.tile, (None, None))
 
   def op(self, weights, out_backprop):
     return tf_conv3d_grad.Conv3DBackpropInputV2(
@@ -206,7 +213,7 @@ class InPiecesTest(testing.OpTestCase):
     compiled = tf.function(self.op, jit_compile=True)
     self.assert_right(self.case, self.arguments, compiled(self.weights, self.out_backprop))
     hlo = compiled.experimental_get_compiler_ir(self.weights, self.out_backprop)(stage="hlo")
-    # The whole result, with what the last pieces have too much.
+    # The whole result, with what the last tiles have too much.
     self.assertRegex(hlo, r"f32\[2,3,6,[56],7\]\S* dynamic-update-slice")
 
   def test_forward_mode(self):
@@ -258,53 +265,6 @@ class InPiecesTest(testing.OpTestCase):
     results = several(self.weights, tf.stack(3 * [self.out_backprop]))
     for result in results:
       self.assert_right(self.case, self.arguments, result)
-
-
-class DerivativesTest(testing.OpTestCase):
-  @parameterized.product(text=CASES, planes=(None, 2))
-  def test_im2col_is_right_whole_and_in_tiles(self, text, planes):
-    case, arguments, problem, weights, out_backprop = operands(text)
-    volume = testing.random_array(case, case.input_sizes, seed=1)
-    plan = Plan(OVERLAP_ADD, tile=(planes, None))
-    self.assert_accurate(
-      case,
-      im2col.conv3d(problem, plan, weights, tf.constant(volume)),
-      oracle.conv3d(case, volume, arguments["filter"]),
-    )
-    self.assert_accurate(
-      case,
-      im2col.backprop_filter(problem, plan, tf.constant(volume), out_backprop),
-      oracle.conv3d_backprop_filter(case, volume, arguments["out_backprop"]),
-    )
-
-
-class TapLoopTest(testing.OpTestCase):
-  @parameterized.parameters(*CASES)
-  def test_the_loop_over_taps_is_right(self, text):
-    case, arguments, problem, weights, out_backprop = operands(text)
-    volume = testing.random_array(case, case.input_sizes, seed=1)
-    plan = Plan(TAP_LOOP)
-    self.assert_right(
-      case, arguments, tap_loop.backprop_input(problem, plan, weights, out_backprop)
-    )
-    self.assert_accurate(
-      case,
-      tap_loop.conv3d(problem, plan, weights, tf.constant(volume)),
-      oracle.conv3d(case, volume, arguments["filter"]),
-    )
-    self.assert_accurate(
-      case,
-      tap_loop.backprop_filter(problem, plan, tf.constant(volume), out_backprop),
-      oracle.conv3d_backprop_filter(case, volume, arguments["out_backprop"]),
-    )
-
-  def test_infinities_stay_where_the_sum_puts_them(self):
-    case, arguments, problem, weights, _ = operands(CASES[0])
-    poisoned = np.array(arguments["out_backprop"])
-    poisoned[0, 0, 0, 0, 0] = np.inf
-    result = tap_loop.backprop_input(problem, Plan(TAP_LOOP), weights, tf.constant(poisoned))
-    exact = oracle.conv3d_backprop_input(case, arguments["filter"], poisoned)
-    np.testing.assert_array_equal(np.isfinite(result), np.isfinite(exact))
 
 
 if __name__ == "__main__":

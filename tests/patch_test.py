@@ -11,8 +11,9 @@ from tensorflow.python.framework import ops  # the gradient registry has no publ
 import tf_conv3d_grad
 from tests import testing
 from tests.arrivals import arrivals
-from tf_conv3d_grad import patch, tf_compat
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.patching import patch
+from tf_conv3d_grad.tensorflow import private
 
 # A reference from before the patch, as other code may hold one.
 STOCK_RAW_OP = tf.raw_ops.Conv3DBackpropInputV2
@@ -318,7 +319,7 @@ class SwitchTest(parameterized.TestCase):
   def test_a_patch_that_fails_halfway_leaves_nothing_behind(self):
     attributes, entries = tensorflow_attributes(), registry_entries()
     broken = mock.Mock(side_effect=RuntimeError("broken"))
-    with mock.patch.object(tf_compat, "gradient_registry", broken):
+    with mock.patch.object(private, "gradient_registry", broken):
       with self.assertRaisesRegex(RuntimeError, "broken"):
         tf_conv3d_grad.patch_tensorflow()
     self.assertTrue(all(map(same, attributes, tensorflow_attributes())))

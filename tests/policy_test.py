@@ -1,23 +1,19 @@
-"""Which lowering is taken where, and what explain() says of it."""
+"""Which of the offers is taken where."""
 
 from unittest import mock
 
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from tf_conv3d_grad import (
-  costs,
-  eigen,
-  explain,
-  functions,
-  policy,
-  processor,
-  tf_compat,
-  validation,
-)
+from tf_conv3d_grad import explain
+from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.lowering import tiles
-from tf_conv3d_grad.plan import KERNEL, OVERLAP_ADD, TAP_LOOP
+from tf_conv3d_grad.lowering.kernel import eigen
+from tf_conv3d_grad.planning import policy
+from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
+from tf_conv3d_grad.tensorflow import private, processor
+from tf_conv3d_grad.tensorflow.environment import Environment
 
 
 def problem_of(text):
@@ -36,10 +32,34 @@ def problem_of_shapes(text):
 
 def environment(**changes):
   values = {"device": "CPU", "onednn": True, "in_xla": False, "mode": "auto"}
-  return policy.Environment(**{**values, **changes})
+  return Environment(**{**values, **changes})
 
 
-class ChoiceTest(parameterized.TestCase):
+def chosen(problem, function=BACKPROP_INPUT, **changes):
+  return policy.choose(function, problem, environment(**changes))
+
+
+def choices(problem, function=BACKPROP_INPUT, **changes):
+  return policy.choices(function, problem, environment(**changes))
+
+
+def names(offers):
+  """Returns the lowering of each offer, and whether it is compiled."""
+  return [(offer.lowering.name, offer.compiled) for offer in offers]
+
+
+class MachineTestCase(parameterized.TestCase):
+  """Pretends to be on some machine; what was chosen on another is forgotten."""
+
+  def machine(self, **values):
+    for name, value in values.items():
+      module = processor if name == "cores" else private
+      self.enter_context(mock.patch.object(module, name, return_value=value))
+    policy.forget()
+    self.addCleanup(policy.forget)
+
+
+class ChoiceTest(MachineTestCase):
   @parameterized.parameters(
     ("mb1_id8_ic4oc4_k3s1d2_ncdhw_f32", True),
     ("mb1_id8_ic4oc4_k3s1d1_ndhwc_f64", True),
@@ -49,52 +69,62 @@ class ChoiceTest(parameterized.TestCase):
     ("mb1_id8_ic4oc4g2_k3s1d2_ndhwc_f64", False),
   )
   def test_the_kernel_is_taken_where_it_takes_the_call(self, text, taken):
-    plan = policy.choose(problem_of(text), environment())
-    self.assertEqual(plan.lowering == KERNEL, taken)
+    self.assertEqual(chosen(problem_of(text)).lowering.name == "kernel", taken)
 
   def test_a_long_filter_that_nothing_overlaps_is_a_product_for_few_channels(self):
     few, many = (
-      policy.choose(problem_of(f"mb1_id64_ic{channels}oc384_k16s16d1_ndhwc_f32"), environment())
-      for channels in (4, 32)
+      chosen(problem_of(f"mb1_id64_ic{channels}oc384_k16s16d1_ndhwc_f32")) for channels in (4, 32)
     )
-    self.assertEqual((few.lowering, few.compiled), (OVERLAP_ADD, False))
-    self.assertEqual(many.lowering, KERNEL)
+    self.assertEqual(names([few, many]), [("overlap_add", False), ("kernel", False)])
+
+  @parameterized.product(
+    case=(
+      ("mb1_id96_ic32oc32_k3s1d1_ndhwc_f32", False),
+      ("mb1_id96_ic32oc32_k3s1d1_ndhwc_f64", True),
+    ),
+    machine=(
+      ({"cores": 2}, "auto", ("overlap_add", True)),
+      ({"cores": 2}, False, ("kernel", False)),
+      ({"cores": 2, "xla_compiles": False}, "auto", ("kernel", False)),
+      ({"cores": 64}, "auto", ("kernel", False)),  # the kernel takes no time there
+    ),
+  )
+  def test_a_call_that_repays_its_compilation_is_compiled(self, case, machine):
+    (text, onednn), (values, mode, expected) = case, machine
+    self.machine(**values)
+    found = names(choices(problem_of_shapes(text), onednn=onednn, mode=mode))
+    self.assertEqual(found[0], expected)
+    others = {("overlap_add", True), ("kernel", False), ("overlap_add", False)}
+    if mode is False:
+      others.remove(("overlap_add", True))
+    self.assertCountEqual(found, others)
 
   @parameterized.parameters(
-    ("mb1_id96_ic32oc32_k3s1d1_ndhwc_f32", False),
-    ("mb1_id96_ic32oc32_k3s1d1_ndhwc_f64", True),
+    ("mb1_id4_ic4oc4_k1s1d2_ndhwc_f64", False), ("mb1_id24_ic4oc4_k3s1d2_ndhwc_f64", True)
   )
-  def test_a_call_that_repays_its_compilation_is_compiled(self, text, onednn):
-    problem = problem_of_shapes(text)
-    with mock.patch.object(processor, "cores", return_value=2):
-      choices = policy.choices(problem, environment(onednn=onednn))
-      self.assertEqual(
-        [(plan.lowering, plan.compiled) for plan, _ in choices],
-        [(OVERLAP_ADD, True), (KERNEL, False), (OVERLAP_ADD, False)],
-      )
-      never = policy.choices(problem, environment(onednn=onednn, mode=False))
-      self.assertEqual(never[0].plan.lowering, KERNEL)
-      with mock.patch.object(tf_compat, "xla_compiles", return_value=False):
-        choices = policy.choices(problem, environment(onednn=onednn))
-        self.assertEqual(choices[0].plan.lowering, KERNEL)
-    with mock.patch.object(processor, "cores", return_value=64):  # the kernel takes no time there
-      choices = policy.choices(problem, environment(onednn=onednn))
-      self.assertEqual(choices[0].plan.lowering, KERNEL)
+  def test_a_call_that_no_kernel_takes_is_compiled_if_some_hundred_repay_that(self, text, compiled):
+    found = choices(problem_of_shapes(text))
+    own = {("overlap_add", True), ("overlap_add", False)}
+    self.assertEqual(set(names(found)), own)
+    by_mode = {offer.compiled: offer.cost.seconds for offer in found}
+    saved = 200 * (by_mode[False] - by_mode[True])
+    self.assertEqual(found[0].compiled, saved > policy.COMPILE_SECONDS)
+    self.assertEqual(found[0].compiled, compiled)
 
   @parameterized.product(
     cells=("64", "128", "31x129x65"), format=("ndhwc", "ncdhw"), dtype=("f32", "f64"),
     window=("k3s1d1", "k5s1d2", "k7s1d1", "k7s2d1"),
   )  # fmt: skip
-  def test_large_calls_are_computed_in_pieces_that_hold_little(self, cells, format, dtype, window):
+  def test_large_calls_are_computed_in_tiles_that_hold_little(self, cells, format, dtype, window):
     text = f"mb1_id{cells}_ic64oc64_{window}_{format}_{dtype}"
-    (choice,) = policy.choices(problem_of_shapes(text), environment(in_xla=True))
+    (choice,) = choices(problem_of_shapes(text), in_xla=True)
     self.assertNotEqual(choice.plan.tile, (None, None))
     self.assertLessEqual(choice.cost.column_bytes, 64 << 20)
 
-  @parameterized.parameters("conv3d", "backprop_input", "backprop_filter")
+  @parameterized.parameters(*((each,) for each in (CONV3D, BACKPROP_INPUT, BACKPROP_FILTER)))
   def test_a_large_batch_is_computed_some_samples_at_a_time(self, function):
     problem = problem_of_shapes("mb4096_id4_ic32oc32_k3s1d1_ndhwc_f32")
-    plan = policy.choose(problem, environment(in_xla=True), function)
+    plan = chosen(problem, function, in_xla=True).plan
     self.assertEqual(problem.batch % plan.samples, 0)
     self.assertBetween(plan.samples, 16, 1024)
 
@@ -104,86 +134,152 @@ class ChoiceTest(parameterized.TestCase):
   )
   def test_what_needs_little_of_the_depth_is_not_computed_for_all_of_it(self, text):
     problem = problem_of_shapes(text)
-    (choice,) = policy.choices(problem, environment(in_xla=True))
-    depth = problem.axes[0].simplified()[0]
-    piece = tiles.of_result(depth, choice.plan.tile[0])
-    self.assertEqual(piece.pieces * piece.axis.output * piece.axis.taps, depth.output * depth.taps)
+    (choice,) = choices(problem, in_xla=True)
+    depth = problem.canonical.axes[0]
+    tiling = tiles.of_result(depth, choice.plan.tile[0])
+    of_all = tiling.count * tiling.axis.output * tiling.axis.taps
+    self.assertEqual(of_all, depth.output * depth.taps)
 
   def test_a_cut_along_height_counts_one_sample(self):
     problem = problem_of_shapes("mb64_id1x64x64_ic32oc32_k1x3x3s1d1_ndhwc_f32")
-    plan = policy.choose(problem, environment(in_xla=True))
+    plan = chosen(problem, in_xla=True).plan
     self.assertEqual(plan.tile[1], None)
 
   def test_without_onednn_the_kernel_takes_no_dilations_and_only_channels_last(self):
-    here = environment(onednn=False)
-    plan = policy.choose(problem_of("mb1_id8_ic4oc4_k3s1d1_ncdhw_f32"), here)
-    self.assertEqual((plan.lowering, plan.kernel_format), (KERNEL, "NDHWC"))
-    plan = policy.choose(problem_of("mb1_id8_ic4oc4_k3s1d2_ncdhw_f32"), here)
-    self.assertEqual(plan.lowering, OVERLAP_ADD)
+    offer = chosen(problem_of("mb1_id8_ic4oc4_k3s1d1_ncdhw_f32"), onednn=False)
+    self.assertEqual((offer.lowering.name, offer.plan.data_format), ("kernel", "NDHWC"))
+    offer = chosen(problem_of("mb1_id8_ic4oc4_k3s1d2_ncdhw_f32"), onednn=False)
+    self.assertEqual(offer.lowering.name, "overlap_add")
+
+  @parameterized.parameters(
+    ("mb1_id8_ic4oc4_k3s1d1_ncdhw_f32", "NCDHW"),
+    ("mb1_id8_ic4oc4_k3s1d1_ncdhw_bf16", "NDHWC"),
+    ("mb1_id8_ic4oc4_k1s1d1_ncdhw_bf16", "NCDHW"),
+    ("mb1_id8_ic4oc4_k3s1d1_ndhwc_bf16", "NDHWC"),
+  )
+  def test_onednn_takes_bfloat16_channels_last_unless_it_is_pointwise(self, text, data_format):
+    offer = chosen(problem_of(text))
+    self.assertEqual((offer.lowering.name, offer.plan.data_format), ("kernel", data_format))
 
   def test_halves_are_never_added_up_in_half_by_the_kernel(self):
     for onednn in (True, False):
-      plan = policy.choose(
-        problem_of("mb1_id8_ic4oc4_k3s1d1_ndhwc_f16"), environment(onednn=onednn)
-      )
-      self.assertEqual(plan.kernel_dtype, tf.float32)
+      offer = chosen(problem_of("mb1_id8_ic4oc4_k3s1d1_ndhwc_f16"), onednn=onednn)
+      self.assertEqual((offer.lowering.name, offer.plan.dtype), ("kernel", tf.float32))
 
   @parameterized.parameters(1, 2)
   def test_where_only_float32_is_onednns_its_kernel_takes_bfloat16(self, dilation):
     problem = problem_of(f"mb1_id8_ic4oc4_k3s1d{dilation}_ncdhw_bf16")
-    plan = policy.choose(problem, environment(onednn_bfloat16=False))
-    self.assertEqual((plan.lowering, plan.kernel_dtype), (KERNEL, tf.float32))
+    offer = policy.choose(BACKPROP_INPUT, problem, environment(onednn_bfloat16=False))
+    self.assertEqual((offer.lowering.name, offer.plan.dtype), ("kernel", tf.float32))
 
   def test_each_dtype_is_asked_for_that_calls_come_in(self):
     def only_float32(dtype=tf.float32):
       return dtype == tf.float32
 
-    with mock.patch.object(tf_compat, "onednn_enabled", side_effect=only_float32) as asked:
-      here = policy.Environment.here(tf.bfloat16)
+    with mock.patch.object(private, "onednn_enabled", side_effect=only_float32) as asked:
+      here = Environment.here(tf.bfloat16)
       self.assertEqual((here.onednn, here.onednn_bfloat16), (True, False))
       asked.reset_mock()
       for dtype in (tf.float16, tf.float32, tf.float64):
-        self.assertTrue(policy.Environment.here(dtype).onednn)
+        self.assertTrue(Environment.here(dtype).onednn)
       self.assertNotIn(mock.call(tf.bfloat16), asked.mock_calls)
 
   def test_inside_a_compiled_function_nothing_is_compiled_on_its_own(self):
     for mode in (True, False, "auto"):
-      plan = policy.choose(
-        problem_of("mb1_id8_ic4oc4_k3s1d1_ndhwc_f32"), environment(in_xla=True, mode=mode)
-      )
-      self.assertEqual((plan.lowering, plan.compiled), (OVERLAP_ADD, False))
+      problem = problem_of("mb1_id8_ic4oc4_k3s1d1_ndhwc_f32")
+      self.assertEqual(names(choices(problem, in_xla=True, mode=mode)), [("overlap_add", False)])
 
   def test_the_mode_decides_whether_a_call_is_compiled(self):
     problem = problem_of("mb1_id8_ic4oc4_k3s1d2_ndhwc_f64")
-    self.assertTrue(policy.choose(problem, environment(mode=True)).compiled)
-    self.assertFalse(policy.choose(problem, environment(mode=False)).compiled)
+    for mode in (True, False):
+      for function in (CONV3D, BACKPROP_INPUT, BACKPROP_FILTER):
+        found = {offer.compiled for offer in choices(problem, function, mode=mode)}
+        self.assertEqual(found, {mode}, function.name)
 
   def test_a_gpu_always_takes_the_kernel(self):
     for text in ("mb1_id8_ic4oc4g2_k3s1d2_ncdhw_f16", "mb1_id8_ic4oc4_k3s1d1_ndhwc_f64"):
-      plan = policy.choose(problem_of(text), environment(device="GPU"))
-      self.assertEqual((plan.lowering, plan.compiled), (KERNEL, True))
+      for function in (CONV3D, BACKPROP_INPUT, BACKPROP_FILTER):
+        found = choices(problem_of(text), function, device="GPU")
+        self.assertEqual(names(found), [("kernel", True)])
 
   def test_what_cannot_be_unrolled_is_a_loop(self):
-    plan = policy.choose(
-      problem_of("mb1_id200x1x1_ic1oc1_k100x1x1s1d1_ndhwc_f32"), environment(in_xla=True)
-    )
-    self.assertEqual(plan.lowering, TAP_LOOP)
+    problem = problem_of("mb1_id200x1x1_ic1oc1_k100x1x1s1d1_ndhwc_f32")
+    self.assertEqual(chosen(problem, in_xla=True).lowering.name, "tap_loop")
+
+  @parameterized.parameters(
+    (CONV3D, True, "kernel"),
+    (CONV3D, False, "kernel"),
+    (BACKPROP_FILTER, True, "kernel"),
+    (BACKPROP_FILTER, False, "im2col"),  # Eigen's is slow
+  )
+  def test_the_derivatives_are_the_kernel_where_that_is_fast(self, function, onednn, name):
+    problem = problem_of("mb1_id8_ic4oc4_k3s1d1_ndhwc_f32")
+    self.assertEqual(chosen(problem, function, onednn=onednn).lowering.name, name)
+
+  def test_a_convolution_whose_stride_skips_cells_is_no_kernel(self):
+    for taps, name in ((2, "kernel"), (1, "im2col")):
+      problem = problem_of(f"mb1_id9_ic4oc4_k{taps}s2d1_ndhwc_f32")
+      self.assertEqual(chosen(problem, CONV3D).lowering.name, name)
 
 
-class BatchTest(parameterized.TestCase):
+class OffersTest(parameterized.TestCase):
+  CASES = (
+    "mb1_id8_ic4oc4_k3s1d1_ndhwc_f32",
+    "mb2_id24_ic16oc32_k3s1d2_ncdhw_f64",
+    "mb1_id16_ic64oc64g4_k3s2d1_ndhwc_f32",
+    "mb2_id16_ic8oc8g8_k3s1d1_ndhwc_f16",
+    "mb1_id64_ic4oc64_k4s4d1_ndhwc_f32",
+  )
+
+  @parameterized.product(text=CASES, function=(CONV3D, BACKPROP_INPUT, BACKPROP_FILTER),
+    where=({}, {"in_xla": True}, {"mode": True}, {"mode": False}, {"onednn": False}))  # fmt: skip
+  def test_the_chosen_one_stands_first_then_the_best_of_each_lowering_by_time(
+    self, text, function, where
+  ):
+    problem = problem_of_shapes(text)
+    first, *others = choices(problem, function, **where)
+    self.assertEqual(first, chosen(problem, function, **where))
+    seconds = [offer.cost.seconds for offer in others]
+    self.assertEqual(seconds, sorted(seconds))
+    kinds = names([first, *others])
+    self.assertLen(set(kinds), len(kinds))
+    timed = policy.candidates(function, problem, environment(**where))
+    self.assertEqual(set(names(timed)), set(kinds))
+    for offer in timed:
+      (best,) = (each for each in (first, *others) if names([each]) == names([offer]))
+      self.assertLessEqual(best.cost.seconds, offer.cost.seconds)
+
+  @parameterized.parameters(*CASES)
+  def test_at_most_four_of_a_lowering_are_timed_the_chosen_one_first(self, text):
+    problem = problem_of_shapes(text)
+    timed = policy.candidates(BACKPROP_INPUT, problem, environment())
+    self.assertEqual(timed[0], chosen(problem))
+    self.assertLen(set(timed), len(timed))
+    for kind in set(names(timed)):
+      self.assertLessEqual(names(timed).count(kind), 4)
+
+  def test_gathering_is_timed_against_scattering(self):
+    problem = problem_of_shapes("mb1_id24_ic16oc16_k3s1d2_ndhwc_f64")
+    timed = policy.candidates(BACKPROP_INPUT, problem, environment())
+    self.assertGreater(len({offer.plan.gathered for offer in timed}), 1)
+
+  def test_the_loop_is_no_choice_where_anything_else_is(self):
+    for text in self.CASES:
+      found = [name for name, _ in names(choices(problem_of_shapes(text)))]
+      self.assertNotIn("tap_loop", found)
+
+
+class BatchTest(MachineTestCase):
   """Which plans take a batch sample by sample, with an L3 cache of 320 MB."""
 
   def setUp(self):
     super().setUp()
-    for module, name, value in ((tf_compat, "eigen_l3_bytes", 320 << 20), (processor, "cores", 2)):
-      self.enter_context(mock.patch.object(module, name, return_value=value))
-    policy._remembered_choice.cache_clear()
-    self.addCleanup(policy._remembered_choice.cache_clear)
+    self.machine(eigen_l3_bytes=320 << 20, cores=2)
 
-  def plan(self, problem, function=functions.BACKPROP_INPUT, onednn=False):
-    plan = policy.choose(problem, environment(onednn=onednn, mode=False), function)
-    self.assertEqual(plan.lowering, KERNEL)
-    return plan
+  def plan(self, problem, function=BACKPROP_INPUT, onednn=False):
+    offer = chosen(problem, function, onednn=onednn, mode=False)
+    self.assertEqual(offer.lowering.name, "kernel")
+    return offer.plan
 
   @parameterized.parameters(
     ("mb2_id24_ic32oc64_k3s2d1_ndhwc_f32", True),
@@ -205,13 +301,15 @@ class BatchTest(parameterized.TestCase):
 
   def test_the_convolution_itself_takes_every_batch_at_once(self):
     problem = problem_of_shapes("mb2_id24_ic32oc64_k3s2d1_ndhwc_f32_valid")
-    self.assertFalse(self.plan(problem, functions.CONV3D).by_sample)
+    self.assertFalse(self.plan(problem, CONV3D).by_sample)
 
   def test_each_group_is_a_problem_of_its_own(self):
     problem = problem_of_shapes("mb2_id16_ic64oc64g2_k3s2d1_ndhwc_f32")
-    with mock.patch.object(eigen, "is_faster_by_sample", return_value=True) as asked:
-      plans = policy.candidates(problem, environment(onednn=False))
-    self.assertIn((True, True), [(plan.by_group, plan.by_sample) for plan in plans])
+    looked = mock.patch.object(eigen, "looks_patches_up", wraps=eigen.looks_patches_up)
+    with looked as asked:
+      plan = self.plan(problem)
+    self.assertEqual((plan.by_group, plan.by_sample), (True, True))
+    asked.assert_called()
     for call in asked.call_args_list:
       group = call.args[0]
       self.assertEqual((group.in_channels, group.out_channels, group.groups), (32, 32, 1))
@@ -241,49 +339,6 @@ class BatchTest(parameterized.TestCase):
     shapes = [3, 3, 3, channels, 64], shape, out_shape
     specs = [tf.TensorSpec(each, tf.float64) for each in shapes]
     tf.function(call, autograph=False).get_concrete_function(*specs)
-
-
-class ExplainTest(parameterized.TestCase):
-  def test_it_gives_arithmetic_bytes_and_choices_and_prints_them(self):
-    case = Case.parse("mb1_id16_ic4oc8_k3s2d1_ndhwc_f32")
-    explanation = explain(**case.arguments(0))
-    self.assertEqual(explanation.flops, case.flops)
-    self.assertEqual(explanation.bytes, costs.tensor_bytes(explanation.problem))
-    text = str(explanation)
-    for word in ("GFLOP", "lowering", "predicted", "inside jit_compile=True", OVERLAP_ADD):
-      self.assertIn(word, text)
-
-  def test_what_is_known_of_one_argument_settles_the_others(self):
-    explanation = explain(
-      [2, 8, 8, 8, 4],
-      tf.TensorSpec([3, 3, 3, 4, 8], tf.float32),
-      tf.TensorSpec([None, 8, 8, 8, 8], tf.float32),
-      [1] * 5,
-      "SAME",
-    )
-    self.assertEqual(explanation.problem.batch, 2)
-
-  @parameterized.parameters((0, 8, 0), (4, 0, 4))
-  def test_no_channels(self, inner, outer, channels):
-    filter = tf.TensorSpec([3, 3, 3, inner, outer], tf.float32)
-    out_backprop = tf.TensorSpec([1, 4, 4, 4, outer], tf.float32)
-    explanation = explain([1, 4, 4, 4, channels], filter, out_backprop, [1] * 5, "SAME")
-    self.assertEqual(explanation.flops, 0)
-    self.assertIn("inside jit_compile=True", str(explanation))
-
-  def test_input_sizes_may_hold_tensors(self):
-    explanation = explain(
-      [tf.constant(2), 8, 8, tf.constant(8), 4],
-      tf.ones([3, 3, 3, 4, 8]),
-      tf.ones([2, 8, 8, 8, 8]),
-      [1] * 5,
-      "SAME",
-    )
-    self.assertEqual(explanation.problem.batch, 2)
-
-  def test_it_says_what_is_wrong_with_the_arguments(self):
-    with self.assertRaisesRegex(ValueError, "padding"):
-      explain([1, 4, 4, 4, 1], tf.ones([1, 1, 1, 1, 1]), tf.ones([1, 4, 4, 4, 1]), [1] * 5, "same")
 
 
 if __name__ == "__main__":

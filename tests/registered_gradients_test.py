@@ -3,9 +3,9 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import tf_compat
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.tensorflow import private
 
 OPERANDS = {"Conv3D": "xw", "Conv3DBackpropInputV2": "wy", "Conv3DBackpropFilterV2": "xy"}
 WAYS = {
@@ -96,12 +96,12 @@ def raw(operation, case, a, b):
     "dilations": case.dilations_attr,
   }
   if operation == "Conv3D":
-    return tf_compat.raw_conv3d(input=a, filter=b, **attributes)
+    return private.raw_conv3d(input=a, filter=b, **attributes)
   if operation == "Conv3DBackpropInputV2":
-    return tf_compat.raw_backprop_input(
+    return private.raw_backprop_input(
       input_sizes=case.input_sizes, filter=a, out_backprop=b, **attributes
     )
-  return tf_compat.raw_backprop_filter(
+  return private.raw_backprop_filter(
     input=a, filter_sizes=case.filter_shape, out_backprop=b, **attributes
   )
 

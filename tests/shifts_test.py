@@ -1,10 +1,14 @@
 """Tensors moved along their axes, against slices written into zeros."""
 
+import itertools
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
+from tests.axes import all_windows, reached
 from tf_conv3d_grad.lowering import shifts
+from tf_conv3d_grad.problem.axis import Axis
 
 
 def placed(array, dimension, before, new_length):
@@ -45,6 +49,27 @@ class RefitTest(parameterized.TestCase):
   def test_what_fits_already_is_left_alone(self):
     tensor = tf.constant(self.array)
     self.assertIs(shifts.refit(tensor, {0: (0, 2), 1: (0, 4)}), tensor)
+
+
+class AxisTest(absltest.TestCase):
+  def test_gather_reads_what_each_tap_sees(self):
+    for (taps, stride, dilation), n, o, pad in itertools.product(
+      all_windows(), (1, 6), (1, 4), range(3)
+    ):
+      axis = Axis(n, o, taps, stride, dilation, pad)
+      tensor = np.arange(1, n + 1, dtype=np.float32)
+      expected = np.zeros([taps, o])
+      for (cell, tap), place in reached(axis).items():
+        expected[tap, cell] = tensor[place]
+      np.testing.assert_array_equal(shifts.gather(tf.constant(tensor), 0, axis), expected)
+
+  def test_interleave_joins_phases_and_those_left_out_are_zero(self):
+    for stride, n in itertools.product(range(1, 4), range(1, 8)):
+      cells = -(-n // stride)
+      phases = {r: tf.range(100 * r + 1, 100 * r + 1 + cells) for r in range(0, stride, 2)}
+      joined = shifts.interleave(phases, 0, Axis(n, n, 1, stride, 1, 0))
+      expected = [0 if i % stride % 2 else 100 * (i % stride) + 1 + i // stride for i in range(n)]
+      np.testing.assert_array_equal(joined, expected)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import compiled, eager_calls, tf_compat
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.execution import compiled, eager_calls
+from tf_conv3d_grad.tensorflow import private
 
 THREADS = 8
 # A deadlock shows every thread's stack and fails, much later than any of this takes.
@@ -150,8 +151,8 @@ class ThreadsTest(testing.OpTestCase):
   def test_one_compilation_a_problem(self):
     case = Case.parse("mb1_id3x4x5_ic2oc3_k2s1d1_ndhwc_f32")
     self.tensors[case] = testing.tensors(case)
-    eager_calls._cache.clear()
-    compiled._cache.clear()
+    eager_calls.forget()
+    compiled.forget()
 
     def work(_):
       with tf_conv3d_grad.jit_compile(True):
@@ -160,14 +161,14 @@ class ThreadsTest(testing.OpTestCase):
     results = in_threads(work)
     for result in results:
       np.testing.assert_array_equal(result, results[0])
-    (function,) = compiled._cache._functions.values()
+    (function,) = compiled.kept()
     self.assertEqual(function.traces, 1)
 
   def test_a_thread_may_call_the_op_while_another_checks_a_call(self):
     # What is slow happens outside of the caches' locks: a call made by a signal's handler or a
     # finalizer, in the middle of another, would wait for ever.
     case = CASES[0]
-    eager_calls._cache.clear()
+    eager_calls.forget()
     nested = []
     validate = eager_calls.validation.validate
 
@@ -189,7 +190,7 @@ import atexit, sys, threading
 import tensorflow as tf
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad import tf_compat
+from tf_conv3d_grad.tensorflow import private
 from tf_conv3d_grad.conformance.case import Case
 
 WAYS = {"in a graph": lambda call: tf.function(call)(), "eagerly": lambda call: call()}
@@ -198,11 +199,11 @@ def call():
   for number, (way, make) in enumerate(WAYS.items()):
     case = Case.parse(f"mb1_id5x4x{5 + number}_ic2oc3_k3s1d1x2x1_ndhwc_f32")
     arguments = case.arguments()
-    tf_compat.onednn_enabled.cache_clear()
-    tf_compat.xla_compiles.cache_clear()
+    private.onednn_enabled.cache_clear()
+    private.xla_compiles.cache_clear()
     result = make(lambda: tf_conv3d_grad.Conv3DBackpropInputV2(**arguments))
     testing.OpTestCase().assert_right(case, arguments, result)
-    print(way, tf_compat.onednn_enabled(), tf_compat.xla_compiles(), flush=True)
+    print(way, private.onednn_enabled(), private.xla_compiles(), flush=True)
 
 def later():
   threading.main_thread().join()
@@ -222,7 +223,7 @@ class EndOfProcessTest(parameterized.TestCase):
     child = testing.run_child(
       ["-c", AT_THE_END, place], TF_CONV3D_GRAD_AUTOTUNE=tuned, XDG_CACHE_HOME=cache
     )
-    facts = f"{tf_compat.onednn_enabled()} {tf_compat.xla_compiles()}"
+    facts = f"{private.onednn_enabled()} {private.xla_compiles()}"
     lines = [f"in a graph {facts}", f"eagerly {facts}"]
     self.assertEqual(child.stdout.splitlines(), lines, child.stderr[-3000:])
 

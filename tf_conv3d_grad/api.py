@@ -10,10 +10,10 @@ except ImportError as error:
     "pip install 'tf_conv3d_grad[tensorflow-cpu]', or 'tf_conv3d_grad[tensorflow]' for GPUs"
   ) from error
 
-from tf_conv3d_grad.explanation import Explanation, explain
-from tf_conv3d_grad.mode import jit_compile
-from tf_conv3d_grad.op import Conv3DBackpropInputV2, conv3d_backprop_input_v2
-from tf_conv3d_grad.patch import patch_tensorflow, unpatch_tensorflow
+from tf_conv3d_grad.ops.conv3d_backprop_input import Conv3DBackpropInputV2, conv3d_backprop_input_v2
+from tf_conv3d_grad.patching.patch import patch_tensorflow, unpatch_tensorflow
+from tf_conv3d_grad.planning.explanation import Explanation, explain
+from tf_conv3d_grad.tensorflow.mode import jit_compile
 
 __all__ = [
   "Conv3DBackpropInputV2",

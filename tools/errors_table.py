@@ -9,7 +9,6 @@ that TensorFlow's own op has taken down to start anew.
 from __future__ import annotations
 
 import pathlib
-import signal
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -20,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 import tensorflow as tf  # noqa: E402
 
 from tests import malformed_calls  # noqa: E402
+from tf_conv3d_grad.tensorflow import private  # noqa: E402
 
 # TensorFlow's op is called in these ways, this one in all.
 _WAYS = ("eager", "traced", "compiled", "nothing known")
@@ -28,8 +28,9 @@ _HEADER = """\
 # Malformed calls, and what they end in
 
 Written by `make errors-table` from the calls of `tests/malformed_calls.py`, each made in a process
-that may die of it, with TensorFlow {version}. What differs from a well-formed call is named in the
-first column. This op is called in {own_ways} ways:
+that may die of it, with TensorFlow {version} and oneDNN {onednn}. TensorFlow's op may end in
+something else where oneDNN is {other} or another processor runs it; this op does not. What differs
+from a well-formed call is named in the first column. This op is called in {own_ways} ways:
 {own_names}.
 TensorFlow's is called in {their_ways} of them.
 
@@ -46,7 +47,7 @@ is called eagerly; in graphs it is TensorFlow's.
 |---|---|---|
 """
 
-_DEATHS = {"SIGABRT": "**abort**", "SIGSEGV": "**segfault**", "SIGFPE": "**SIGFPE**"}
+_DEATHS = {"abort": "**abort**", "SIGSEGV": "**segfault**", "SIGFPE": "**SIGFPE**"}
 _CLEAR = ("InvalidArgumentError", "ResourceExhaustedError", "ValueError", "TypeError")
 
 
@@ -69,6 +70,8 @@ def main() -> int:
   )
   text = _HEADER.format(
     version=tf.__version__,
+    onednn="on" if private.onednn_enabled() else "off",
+    other="off" if private.onednn_enabled() else "on",
     own_ways=len(malformed_calls.WAYS),
     their_ways=len(_WAYS),
     own_names=", ".join(map(_in_table, malformed_calls.WAYS)),
@@ -84,23 +87,18 @@ def main() -> int:
 def _outcomes(op: str, way: str) -> dict[str, str]:
   """Returns what each call that can be made in this way ends in, by name."""
   made = malformed_calls.is_made
-  calls = {name: call for name, call in malformed_calls.CALLS.items() if made(way, call)}
-  large = [name for name, call in calls.items() if call.kind == malformed_calls.TOO_LARGE]
-  small = [name for name in calls if name not in large]
-  outcomes = {
-    **malformed_calls.outcomes(op, way, small),
-    **malformed_calls.outcomes(op, way, large, one_by_one=True),
-  }
+  calls = [name for name, call in malformed_calls.CALLS.items() if made(way, call)]
+  outcomes: dict[str, Any] = {}
+  with malformed_calls.Maker(op, way) as maker:
+    for call in calls:
+      outcomes.update(maker.outcomes([call]))
   print(f"{op}, {way}: {len(outcomes)} calls", flush=True)
   return {name: _in_words(outcome) for name, outcome in outcomes.items()}
 
 
 def _in_words(outcome: dict[str, Any]) -> str:
   if "died" in outcome:
-    if outcome["died"] == "hangs":
-      return "hang"
-    name = signal.Signals(-outcome["died"]).name if outcome["died"] < 0 else "exit"
-    return _DEATHS.get(name, name)
+    return _DEATHS.get(outcome["died"], outcome["died"])
   return outcome["exceptions"][0] if outcome["exceptions"] else "result"
 
 

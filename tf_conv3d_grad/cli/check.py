@@ -88,15 +88,11 @@ def check(
   for line in machine.lines(facts):
     console.print_line(output, line)
 
-  if len(problems) > _PER_PROCESS:
-    running = check_runs.run_in_children(problems, chosen, _PER_PROCESS)
-  else:
-    running = check_runs.run_here(problems, chosen)
   results: list[Result] = []
   failed = 0
   with console.progress_bar(output) as bar:
     task = bar.add_task("", total=len(problems))
-    for result in running:
+    for result in check_runs.run(problems, chosen, _PER_PROCESS):
       bar.update(task, advance=1, description=str(result.report.case))
       if not result.report.passed:
         failed += 1
@@ -125,7 +121,7 @@ def _chosen_ways(text: str | None) -> tuple[str, ...]:
 
   if text is None:
     return DEFAULT_WAYS
-  ways = tuple(WAYS) if text == "all" else tuple(text.split(","))
+  ways = WAYS if text == "all" else tuple(text.split(","))
   unknown = [way for way in ways if way not in WAYS]
   if unknown:
     raise click.BadParameter(

@@ -77,10 +77,10 @@ def _new_table(size: int) -> Table:
 
 def _cells(case: Case, way: str) -> list[Text]:
   """Returns result and gradient of TensorFlow's own op, then of this one, each in a word."""
-  from tf_conv3d_grad import tf_compat
   from tf_conv3d_grad.api import Conv3DBackpropInputV2
   from tf_conv3d_grad.cli import report_tables, trial
-  from tf_conv3d_grad.conformance import oracle
+  from tf_conv3d_grad.conformance import differential, oracle
+  from tf_conv3d_grad.tensorflow import private
 
   arguments = case.arguments()
   filter, out_backprop = arguments["filter"], arguments["out_backprop"]
@@ -91,9 +91,11 @@ def _cells(case: Case, way: str) -> list[Text]:
     oracle.conv3d(case, upstream, filter),
   )
   cells = []
-  for op in (tf_compat.raw_backprop_input, Conv3DBackpropInputV2):
+  for op in (private.raw_backprop_input, Conv3DBackpropInputV2):
     for call, exact in ((op, (result,)), (_gradients_of(op, upstream), gradients)):
-      outcome = trial.attempt(trial.in_way(call, arguments, way), _judge(case, exact))
+      # Gradients have no tolerance but TensorFlow's own.
+      judge = trial.judge_of(case, exact, differential.RAW_TOLERANCE, differential.RAW_ROUNDINGS)
+      outcome = trial.attempt(trial.in_way(call, arguments, way), judge)
       cells.append(report_tables.cell(outcome))
   return cells
 
@@ -118,20 +120,3 @@ def _gradients_of(op: Callable[..., Any], upstream: np.ndarray) -> Callable[...,
     return tape.gradient(result, (filter, out_backprop), output_gradients=tf.constant(upstream))
 
   return call
-
-
-def _judge(case: Case, exact: tuple[np.ndarray, ...]) -> Callable[[Any], str | None]:
-  """Returns a function that says what is wrong with results, by TensorFlow's own tolerances."""
-  from tf_conv3d_grad.conformance import differential
-
-  def judge(results: Any) -> str | None:
-    results = results if isinstance(results, tuple) else (results,)
-    failures = (
-      differential.judge(
-        case, result, expected, differential.RAW_TOLERANCE, differential.RAW_ROUNDINGS
-      )[1]
-      for result, expected in zip(results, exact)
-    )
-    return next(filter(None, failures), None)
-
-  return judge

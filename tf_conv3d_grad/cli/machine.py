@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_conv3d_grad import __version__, mode, processor, tf_compat
+from tf_conv3d_grad import __version__
+from tf_conv3d_grad.tensorflow import mode, private, processor
 
 
 def facts() -> dict[str, Any]:
@@ -22,7 +23,7 @@ def facts() -> dict[str, Any]:
     "cpu": processor.name(),
     "cores": processor.cores(),
     "devices": [device.name.removeprefix("/physical_device:") for device in _devices()],
-    "onednn": tf_compat.onednn_enabled(),
+    "onednn": private.onednn_enabled(),
     "jit_compile": mode.current(),
   }
 

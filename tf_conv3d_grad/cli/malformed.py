@@ -9,14 +9,14 @@ import numpy as np
 
 def arguments(name: str) -> dict[str, Any]:
   """Returns the arguments of one of `CALLS`."""
-  return {**_WELL_FORMED, **CALLS[name]}
+  return {**WELL_FORMED, **CALLS[name]}
 
 
 def _ones(*shape: int) -> np.ndarray:
   return np.ones(shape, np.float32)
 
 
-_WELL_FORMED: dict[str, Any] = {
+WELL_FORMED: dict[str, Any] = {
   "input_sizes": [2, 4, 5, 6, 4],
   "filter": _ones(3, 3, 3, 4, 6),
   "out_backprop": _ones(2, 4, 5, 6, 6),

@@ -1,7 +1,4 @@
-"""One call of one op, made and judged: right, wrong or an exception, and how fast.
-
-`python -m tf_conv3d_grad.cli.trial` is the child process in which `perform_all` makes them.
-"""
+"""One call of one op, made and judged: right, wrong or an exception, and how fast."""
 
 from __future__ import annotations
 
@@ -14,14 +11,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_conv3d_grad import tf_compat
 from tf_conv3d_grad.api import Conv3DBackpropInputV2
-from tf_conv3d_grad.cli import children, malformed
-from tf_conv3d_grad.conformance import differential, oracle
+from tf_conv3d_grad.cli import malformed
+from tf_conv3d_grad.conformance import children, differential, oracle, ways
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.conformance.ways import Op
+from tf_conv3d_grad.tensorflow import private
 
 STOCK, OURS = "TensorFlow", "this op"
-WAYS = ("eager", "graph", "compiled")
+WAYS = differential.DEFAULT_WAYS
 
 # What can come of a call. Of a process that it ends, another process has to tell.
 RIGHT, WRONG, RESULT, ERROR, DIED, TIMEOUT = (
@@ -71,31 +69,50 @@ class Outcome:
 
 def perform_all(trials: Sequence[Trial]) -> Iterator[tuple[Trial, Outcome]]:
   """Makes calls in child processes; yields each with its outcome, in order."""
-  requests = [dataclasses.asdict(trial) for trial in trials]
-  for trial, answer in zip(trials, children.ask(requests, ("-m", "tf_conv3d_grad.cli.trial"))):
-    if isinstance(answer, children.Ended):
-      status = DIED if answer.error else TIMEOUT
-      yield trial, Outcome(status, error=answer.error, message=answer.message)
-    else:
-      yield trial, Outcome(**answer)
+  with children.Children(perform) as processes:
+    for trial in trials:
+      outcome = processes.call(trial)
+      if isinstance(outcome, children.Ended):
+        status = DIED if outcome.error else TIMEOUT
+        outcome = Outcome(status, error=outcome.error, message=outcome.message)
+      yield trial, outcome
 
 
 def perform(trial: Trial) -> Outcome:
   """Makes a call in this process, which a malformed one may end."""
-  op = tf_compat.raw_backprop_input if trial.op == STOCK else Conv3DBackpropInputV2
+  op = private.raw_backprop_input if trial.op == STOCK else Conv3DBackpropInputV2
   if trial.malformed is not None:
-    arguments = malformed.arguments(trial.malformed)
-    return attempt(in_way(op, arguments, trial.way), timed=False)
+    call = in_way(op, malformed.arguments(trial.malformed), trial.way)
+    return attempt(call, timed=False)
   case = Case.parse(trial.case or "")
   arguments = case.arguments()
   exact = oracle.conv3d_backprop_input(case, arguments["filter"], arguments["out_backprop"])
   limits: tuple[Any, ...] = ()
   if trial.op == STOCK:
     limits = differential.RAW_TOLERANCE, differential.RAW_ROUNDINGS
-  return attempt(
-    in_way(op, arguments, trial.way),
-    judge=lambda result: differential.judge(case, result, exact, *limits)[1],
-  )
+  return attempt(in_way(op, arguments, trial.way), judge_of(case, (exact,), *limits))
+
+
+def judge_of(
+  case: Case, exact: tuple[np.ndarray, ...], *limits: Any
+) -> Callable[[Any], str | None]:
+  """Returns a function that says what is wrong with a result, or with several, or None.
+
+  Args:
+    case: The `Case`.
+    exact: What each of the results should be.
+    *limits: Those that `differential.judge` takes.
+  """
+
+  def judge(results: Any) -> str | None:
+    results = results if isinstance(results, tuple) else (results,)
+    failures = (
+      differential.judge(case, result, expected, *limits)[1]
+      for result, expected in zip(results, exact)
+    )
+    return next(filter(None, failures), None)
+
+  return judge
 
 
 def attempt(
@@ -121,22 +138,10 @@ def attempt(
   return Outcome(WRONG if wrong else RIGHT, milliseconds, message=wrong)
 
 
-def in_way(
-  op: Callable[..., Any], arguments: dict[str, Any], way: str
-) -> Callable[[], Any]:
-  """Returns a function that calls `op` in one of `WAYS`, traced once for all its calls.
-
-  It returns NumPy arrays in the place of tensors, and so only when these are there.
-  """
-  constants = dict(arguments)
-  tensors = [tf.convert_to_tensor(constants.pop(name)) for name in ("filter", "out_backprop")]
-
-  def function(filter: tf.Tensor, out_backprop: tf.Tensor) -> Any:
-    return op(filter=filter, out_backprop=out_backprop, **constants)
-
-  if way != "eager":
-    function = tf.function(function, jit_compile=way == "compiled", autograph=False)
-  return lambda: tf.nest.map_structure(lambda tensor: tensor.numpy(), function(*tensors))
+def in_way(op: Op, arguments: dict[str, Any], way: str) -> Callable[[], Any]:
+  """Returns a function that calls `op` in one of `WAYS`, with tensors that are there already."""
+  tensors = {name: tf.constant(arguments[name]) for name in ("filter", "out_backprop")}
+  return ways.WAYS[way](op, {**arguments, **tensors})
 
 
 def _median_milliseconds(call: Callable[[], Any]) -> float:
@@ -154,7 +159,3 @@ def _one_line(error: Exception) -> str:
   text = str(error).partition("\n\t [[")[0].partition(" [Op:")[0].rpartition("}} ")[-1]
   lines = [line.strip() for line in text.splitlines() if line.strip()]
   return lines[-1] if lines else ""
-
-
-if __name__ == "__main__":
-  children.serve(lambda request: dataclasses.asdict(perform(Trial(**request))))

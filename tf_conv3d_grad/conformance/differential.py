@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
-from types import ModuleType
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+import tf_conv3d_grad
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.conformance.reference import raw_conv3d_backprop_input
+from tf_conv3d_grad.conformance.ways import Op, call
 
-_Arguments = dict[str, Any]
-_Op = Callable[..., tf.Tensor]
-_Way = Callable[[_Op, Case, _Arguments], np.ndarray]
+DEFAULT_WAYS = ("eager", "graph", "compiled")
+# The ways of calling in which valid calls are compared, which the command line knows.
+WAYS = (
+  *DEFAULT_WAYS, "unknown-sizes", "unknown-ranks", "compiled-unknown-batch", "always", "never",
+)  # fmt: skip
 
 # Relative errors in the 2-norm that the op may have.
 TOLERANCE = {"float32": 2e-6, "float64": 1e-13}
@@ -72,7 +75,7 @@ class Report:
 
 
 def run(
-  case: Case, seed: int = 0, op: _Op | None = None, ways: Iterable[str] | None = None
+  case: Case, seed: int = 0, op: Op | None = None, ways: Iterable[str] | None = None
 ) -> Report:
   """Runs the op on one case in several ways and judges the results.
 
@@ -85,7 +88,7 @@ def run(
   Returns:
     A `Report`.
   """
-  op = op or _package().Conv3DBackpropInputV2
+  op = _with_static_shape(op or tf_conv3d_grad.Conv3DBackpropInputV2, case)
   ways = tuple(ways or DEFAULT_WAYS)
   arguments = case.arguments(seed)
   exact = oracle.conv3d_backprop_input(case, arguments["filter"], arguments["out_backprop"])
@@ -96,7 +99,7 @@ def run(
   untouched = _untouched(case)
   for way in ways:
     try:
-      result = WAYS[way](op, case, arguments)
+      result = call(way, op, arguments)
     except Exception as error:  # Whatever it is, the report has to name the case.
       errors[way] = np.inf
       failed_ways.append(way)
@@ -186,102 +189,17 @@ def relative_tolerance(
   return roundings * relative_error(rounded, exact) + tolerances["float32"]
 
 
-def _call_eagerly(op: _Op, case: Case, arguments: _Arguments) -> np.ndarray:
-  del case
-  return op(**arguments).numpy()
+def _with_static_shape(op: Op, case: Case) -> Op:
+  """Returns the op with a look at the static shape: graphs that know the sizes have to know it."""
 
+  def checked(**arguments: Any) -> tf.Tensor:
+    result = op(**arguments)
+    is_known = not (tf.executing_eagerly() or tf.is_tensor(arguments["input_sizes"]))
+    if is_known and result.shape.as_list() != list(case.input_sizes):
+      raise AssertionError(f"static shape must be {case.input_sizes}, got {result.shape}")
+    return result
 
-def _call_in_mode(mode: bool) -> _Way:
-  """Returns a way of calling: eagerly, with the package's compilation set to `mode`."""
-
-  def call(op: _Op, case: Case, arguments: _Arguments) -> np.ndarray:
-    with _package().jit_compile(mode):
-      return _call_eagerly(op, case, arguments)
-
-  return call
-
-
-def _call_traced(compiled: bool) -> _Way:
-  """Returns a way of calling: in a `tf.function` that knows every shape."""
-
-  def call(op: _Op, case: Case, arguments: _Arguments) -> np.ndarray:
-    attributes = dict(arguments)
-    tensors = tf.constant(attributes.pop("filter")), tf.constant(attributes.pop("out_backprop"))
-
-    @tf.function(jit_compile=compiled, autograph=False)
-    def traced(filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:
-      result = op(filter=filter, out_backprop=out_backprop, **attributes)
-      if result.shape.as_list() != list(case.input_sizes):
-        raise AssertionError(f"static shape must be {case.input_sizes}, got {result.shape}")
-      return result
-
-    return traced(*tensors).numpy()
-
-  return call
-
-
-def _call_with_unknown_shapes(rank: int | None) -> _Way:
-  """Returns a way of calling: in a `tf.function` that learns all sizes only when it runs."""
-  shape = None if rank is None else [None] * rank
-
-  def call(op: _Op, case: Case, arguments: _Arguments) -> np.ndarray:
-    attributes = dict(arguments)
-    tensors = [tf.constant(attributes.pop(name)) for name in _TENSORS]
-    dtype = tf.as_dtype(case.dtype)
-
-    @tf.function(
-      autograph=False,
-      input_signature=[
-        tf.TensorSpec(None if rank is None else [5], tf.int32),
-        tf.TensorSpec(shape, dtype),
-        tf.TensorSpec(shape, dtype),
-      ],
-    )
-    def traced(input_sizes: tf.Tensor, filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:
-      return op(input_sizes=input_sizes, filter=filter, out_backprop=out_backprop, **attributes)
-
-    return traced(*tensors).numpy()
-
-  return call
-
-
-def _call_compiled_with_unknown_batch(
-  op: _Op, case: Case, arguments: _Arguments
-) -> np.ndarray:
-  """Compiled with a relaxed signature: XLA knows the sizes, the op's tracing does not."""
-  attributes = dict(arguments)
-  tensors = tf.constant(attributes.pop("filter")), tf.constant(attributes.pop("out_backprop"))
-  del attributes["input_sizes"]
-  dtype = tf.as_dtype(case.dtype)
-
-  @tf.function(
-    jit_compile=True,
-    autograph=False,
-    input_signature=[
-      tf.TensorSpec(case.filter_shape, dtype),
-      tf.TensorSpec([None, *case.out_backprop_shape[1:]], dtype),
-    ],
-  )
-  def traced(filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:
-    input_sizes = tf.stack([tf.shape(out_backprop)[0], *case.input_sizes[1:]])
-    return op(input_sizes=input_sizes, filter=filter, out_backprop=out_backprop, **attributes)
-
-  return traced(*tensors).numpy()
-
-
-_TENSORS = ("input_sizes", "filter", "out_backprop")
-DEFAULT_WAYS = ("eager", "graph", "compiled")
-# Every way of calling, by the name that the command line knows it under.
-WAYS: dict[str, _Way] = {
-  "eager": _call_eagerly,
-  "graph": _call_traced(compiled=False),
-  "compiled": _call_traced(compiled=True),
-  "unknown-sizes": _call_with_unknown_shapes(5),
-  "unknown-ranks": _call_with_unknown_shapes(None),
-  "compiled-unknown-batch": _call_compiled_with_unknown_batch,
-  "always": _call_in_mode(True),
-  "never": _call_in_mode(False),
-}
+  return checked
 
 
 def _untouched(case: Case) -> np.ndarray:
@@ -296,10 +214,3 @@ def _untouched(case: Case) -> np.ndarray:
 def _one_line(error: Exception) -> str:
   """Returns what an exception says, without line breaks and not at any length."""
   return " ".join(str(error).split())[:_MESSAGE_LENGTH]
-
-
-def _package() -> ModuleType:
-  """Returns the package under test, imported only where it is needed."""
-  import tf_conv3d_grad
-
-  return tf_conv3d_grad

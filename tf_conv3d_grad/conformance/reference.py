@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_conv3d_grad import tf_compat
+from tf_conv3d_grad.conformance import ways
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.tensorflow import private
 
 _INT32_MAX = 2**31 - 1
 
@@ -42,7 +43,7 @@ def raw_conv3d_backprop_input(case: Case, arguments: dict[str, Any]) -> Referenc
   Returns:
     A `Reference`, or None.
   """
-  onednn = case.dtype in ("float32", "bfloat16") and tf_compat.onednn_enabled(
+  onednn = case.dtype in ("float32", "bfloat16") and private.onednn_enabled(
     tf.as_dtype(case.dtype)
   )
   if case.is_empty and not onednn:
@@ -50,21 +51,8 @@ def raw_conv3d_backprop_input(case: Case, arguments: dict[str, Any]) -> Referenc
   if max(case.input_sizes + case.filter_shape + case.out_backprop_shape) > _INT32_MAX:
     return None
   try:
-    return Reference(tf_compat.raw_backprop_input(**arguments).numpy(), "eager")
+    return Reference(ways.call("eager", private.raw_backprop_input, arguments), "eager")
   except tf.errors.OpError:
     if case.is_empty:
       return None
-  return Reference(_compiled(arguments), "compiled")
-
-
-def _compiled(arguments: dict[str, Any]) -> np.ndarray:
-  """Returns the raw op's result under XLA."""
-  arguments = dict(arguments)
-  tensors = arguments.pop("filter"), arguments.pop("out_backprop")
-
-  # The tensors are passed in, not captured, lest XLA fold the convolution away at compile time.
-  @tf.function(jit_compile=True, autograph=False)
-  def call(filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:
-    return tf_compat.raw_backprop_input(filter=filter, out_backprop=out_backprop, **arguments)
-
-  return call(*map(tf.constant, tensors)).numpy()
+  return Reference(ways.call("compiled", private.raw_backprop_input, arguments), "compiled")

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tf_conv3d_grad import geometry, sizes
-from tf_conv3d_grad.problem import Axis
-from tf_conv3d_grad.sizes import Size
+from tf_conv3d_grad.problem import geometry, sizes
+from tf_conv3d_grad.problem.axis import Axis
+from tf_conv3d_grad.problem.sizes import Size
 
 
 def gather(tensor: tf.Tensor, dimension: int, axis: Axis) -> list[tf.Tensor]:
   """Reads, for every tap, the input cells that the output cells see through it.
 
-  result[q][o] = tensor[o * stride + q * dilation - lead], zero where that is padding
+  result[q][o] = tensor[o * stride + q * dilation - pad], zero where that is padding
 
   Args:
     tensor: Has `axis.input` cells along `dimension`.
     dimension: Which dimension to work on.
-    axis: The axis; `taps` is known, `lead` is not negative, the lengths may be tensors.
+    axis: The axis; `taps` is known, `pad` is not negative, the lengths may be tensors.
 
   Returns:
     For each tap, a tensor with `axis.output` cells along `dimension`.
   """
   reach = sizes.maximum(axis.output - 1, 0) * axis.stride
   reach = reach + geometry.extent(axis.taps, axis.dilation)
-  padded = pad(tensor, dimension, axis.lead, sizes.maximum(reach - axis.lead - axis.input, 0))
+  padded = pad(tensor, dimension, axis.pad, sizes.maximum(reach - axis.pad - axis.input, 0))
   return [
     _strided(padded, dimension, tap * axis.dilation, axis.output, axis.stride)
     for tap in range(axis.taps)
@@ -75,6 +75,11 @@ def refit(tensor: tf.Tensor, changes: dict[int, tuple[int, Size]]) -> tf.Tensor:
     windows[dimension] = first, kept
     paddings[dimension] = front, new_length - front - kept
   return _padded(_windows(tensor, windows), paddings)
+
+
+def added(terms: list[tf.Tensor]) -> tf.Tensor:
+  """Returns the sum of some tensors of one shape."""
+  return terms[0] if len(terms) == 1 else tf.add_n(terms)
 
 
 def pad(tensor: tf.Tensor, dimension: int, before: Size, after: Size) -> tf.Tensor:

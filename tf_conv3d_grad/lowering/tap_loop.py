@@ -1,98 +1,144 @@
-"""The op and its two derivatives as a loop over the taps, for sizes that nobody knows yet.
+"""The three functions as a loop over the taps, for sizes that nobody knows yet.
 
 Every number of taps, channels or groups may be a tensor, any size may be zero, and the graph is as
 small for a filter of 31x31x31 as for one of a single tap. One matrix product a tap; where the axes
 are shifted, indices computed at run time say which cell goes where. Slower than the lowerings that
-unroll what they know.
+unroll what they know. It multiplies no padding, so that infinities reach the cells of the sum only.
 """
+
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_conv3d_grad import memory, sizes
-from tf_conv3d_grad.lowering.overlap_add import accumulation_dtype
-from tf_conv3d_grad.plan import Plan
-from tf_conv3d_grad.problem import Axis, Problem, channels_last, from_channels_last
+from tf_conv3d_grad.lowering.accumulation import accumulation_dtype
+from tf_conv3d_grad.lowering.interface import Compute, Lowering, Offer
+from tf_conv3d_grad.problem import sizes
+from tf_conv3d_grad.problem.axis import Axis
+from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.problem.functions import Function
+from tf_conv3d_grad.problem.layout import CHANNELS_LAST, rearranged
+from tf_conv3d_grad.tensorflow import memory
+from tf_conv3d_grad.tensorflow.environment import Environment
 
 
-def backprop_input(
-  problem: Problem,
-  plan: Plan,
-  filter: tf.Tensor,  # noqa: A002
-  out_backprop: tf.Tensor,
-) -> tf.Tensor:
-  """Returns the gradient of the convolution in its input."""
-  del plan
-  rows = _rows(problem, out_backprop)  # [g, M, out]
-  weights = _weights(problem, filter)  # [taps, g, in, out]
+class Plan(NamedTuple):
+  """Nothing is there to choose."""
 
-  def add_tap(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    part = tf.matmul(rows, weights[index], transpose_b=True)  # [g, M, in]
-    part = _cells(part, problem.batch, [axis.output for axis in problem.axes])
-    for dimension, axis, tap in _tap(problem, index):
-      cells = tf.range(sizes.cast(axis.input), dtype=tf.int64) + axis.lead - tap * axis.dilation
-      reached = tf.equal(cells % axis.stride, 0)
-      part = _taken(part, dimension, cells // axis.stride, axis.output, reached)
-    # A result of no channels goes with any filter.
-    part = part[..., : problem.in_channels]
-    return index + 1, total + part
+  def fields(self) -> dict:
+    """Returns what names this plan in files."""
+    return {}
 
-  total = _loop(problem, add_tap, memory.zeros(_input_shape(problem), rows.dtype))
-  return from_channels_last(tf.cast(total, problem.dtype), problem.data_format)
+  def __str__(self) -> str:
+    return ""
 
 
-def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
-  """Returns the convolution itself, the op's derivative in `out_backprop`."""
-  del plan
-  input = _accumulated(problem, input)  # noqa: A001
-  weights = _weights(problem, filter)
-  lengths = [axis.output for axis in problem.axes]
+class TapLoop(Lowering):
+  """See above."""
 
-  def add_tap(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    part = tf.matmul(_seen(problem, input, index), weights[index])  # [g, M, out]
-    return index + 1, total + _cells(part, problem.batch, lengths)
+  name = "tap_loop"
 
-  shape = [problem.batch, *lengths, problem.out_channels]
-  total = _loop(problem, add_tap, memory.zeros(shape, input.dtype))
-  return from_channels_last(tf.cast(total, problem.dtype), problem.data_format)
+  def offers(
+    self, function: Function, problem: Problem, environment: Environment
+  ) -> list[Offer]:
+    """Returns the plan there is, for every call: without a cost, so that others go first."""
+    del function, problem
+    if environment.device == "GPU":
+      return []
+    compiled = environment.mode is True and not environment.in_xla
+    return [Offer(self, Plan(), compiled, None)]
+
+  def multiplies_padding(self, function: Function, problem: Problem, plan: Plan) -> bool:
+    """Returns that only cells are multiplied."""
+    del function, problem, plan
+    return False
+
+  def backprop_input(
+    self,
+    problem: Problem,
+    plan: Plan,
+    filter: tf.Tensor,  # noqa: A002
+    out_backprop: tf.Tensor,
+  ) -> tf.Tensor:
+    """Returns the gradient of the convolution in its input."""
+    del plan
+    rows = _rows(problem, out_backprop)  # [g, M, out]
+    weights = _weights(problem, filter)  # [taps, g, in, out]
+
+    def add_tap(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+      part = tf.matmul(rows, weights[index], transpose_b=True)  # [g, M, in]
+      part = _cells(part, problem.batch, [axis.output for axis in problem.axes])
+      for dimension, axis, tap in _tap(problem, index):
+        cells = tf.range(sizes.cast(axis.input), dtype=tf.int64) + axis.pad - tap * axis.dilation
+        reached = tf.equal(cells % axis.stride, 0)
+        part = _taken(part, dimension, cells // axis.stride, axis.output, reached)
+      # A result of no channels goes with any filter.
+      part = part[..., : problem.in_channels]
+      return index + 1, total + part
+
+    total = _loop(problem, add_tap, memory.zeros(_input_shape(problem), rows.dtype))
+    return rearranged(tf.cast(total, problem.dtype), CHANNELS_LAST, problem.layout)
+
+  def conv3d(self, problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
+    """Returns the convolution itself, the op's derivative in `out_backprop`."""
+    del plan
+    input = _accumulated(problem, input)  # noqa: A001
+    weights = _weights(problem, filter)
+    lengths = [axis.output for axis in problem.axes]
+
+    def add_tap(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+      part = tf.matmul(_seen(problem, input, index), weights[index])  # [g, M, out]
+      return index + 1, total + _cells(part, problem.batch, lengths)
+
+    shape = [problem.batch, *lengths, problem.out_channels]
+    total = _loop(problem, add_tap, memory.zeros(shape, input.dtype))
+    return rearranged(tf.cast(total, problem.dtype), CHANNELS_LAST, problem.layout)
+
+  def backprop_filter(
+    self,
+    problem: Problem,
+    plan: Plan,
+    input: tf.Tensor,  # noqa: A002
+    out_backprop: tf.Tensor,
+  ) -> tf.Tensor:
+    """Returns the gradient of the convolution in its filter, the op's derivative in `filter`."""
+    del plan
+    input = _accumulated(problem, input)  # noqa: A001
+    rows = _rows(problem, out_backprop)
+
+    groups = problem.groups
+    tap_shape = [groups, problem.filter_in_channels, problem.out_channels // groups]
+    size = tap_shape[0] * tap_shape[1] * tap_shape[2]
+
+    def set_tap(index: tf.Tensor, by_tap: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+      part = tf.matmul(_seen(problem, input, index), rows, transpose_a=True)  # [g, in, out]
+      row = tf.pad(tf.reshape(part, [-1]), [[0, 1]])
+      # `tf.vectorized_map` takes no other indices than int32.
+      place = tf.cast([[index]], tf.int32)
+      return index + 1, tf.tensor_scatter_nd_update(by_tap, place, row[tf.newaxis])
+
+    # One row and one column too many: XLA does not update an empty tensor.
+    shape = sizes.as_tensor([_count(problem) + 1, sizes.cast(size) + 1])
+    by_tap = _loop(problem, set_tap, tf.zeros(shape, input.dtype))[:-1, :-1]
+    by_tap = tf.reshape(by_tap, sizes.as_tensor([_count(problem), *tap_shape]))
+    result = tf.reshape(
+      tf.transpose(by_tap, [0, 2, 1, 3]), sizes.as_tensor(problem.filter_shape)
+    )
+    return tf.cast(result, problem.dtype)
 
 
-def backprop_filter(
-  problem: Problem,
-  plan: Plan,
-  input: tf.Tensor,  # noqa: A002
-  out_backprop: tf.Tensor,
-) -> tf.Tensor:
-  """Returns the gradient of the convolution in its filter, the op's derivative in `filter`."""
-  del plan
-  input = _accumulated(problem, input)  # noqa: A001
-  rows = _rows(problem, out_backprop)
-
-  groups = problem.groups
-  tap_shape = [groups, problem.filter_in_channels, problem.out_channels // groups]
-  size = tap_shape[0] * tap_shape[1] * tap_shape[2]
-
-  def set_tap(index: tf.Tensor, by_tap: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    part = tf.matmul(_seen(problem, input, index), rows, transpose_a=True)  # [g, in, out]
-    row = tf.pad(tf.reshape(part, [-1]), [[0, 1]])
-    # `tf.vectorized_map` takes no other indices than int32.
-    place = tf.cast([[index]], tf.int32)
-    return index + 1, tf.tensor_scatter_nd_update(by_tap, place, row[tf.newaxis])
-
-  # One row and one column too many: XLA does not update an empty tensor.
-  shape = sizes.as_tensor([_count(problem) + 1, sizes.cast(size) + 1])
-  by_tap = _loop(problem, set_tap, tf.zeros(shape, input.dtype))[:-1, :-1]
-  by_tap = tf.reshape(by_tap, sizes.as_tensor([_count(problem), *tap_shape]))
-  result = tf.reshape(
-    tf.transpose(by_tap, [0, 2, 1, 3]), sizes.as_tensor(problem.filter_shape)
-  )
-  return tf.cast(result, problem.dtype)
+def exactly(function: Function, problem: Problem) -> Compute:
+  """Returns what computes a function of any problem, where nothing else may be trusted with it."""
+  return functools.partial(function.of(TapLoop()), problem, Plan())
 
 
 def _accumulated(problem: Problem, tensor: tf.Tensor) -> tf.Tensor:
-  return tf.cast(channels_last(tensor, problem.data_format), accumulation_dtype(problem.dtype))
+  return rearranged(
+    tf.cast(tensor, accumulation_dtype(problem.dtype)), problem.layout, CHANNELS_LAST
+  )
 
 
 def _input_shape(problem: Problem) -> list:
@@ -140,7 +186,7 @@ def _seen(problem: Problem, input: tf.Tensor, index: tf.Tensor) -> tf.Tensor:  #
   """Returns what the output cells see of the input through one tap, `[g, M, in]`."""
   for dimension, axis, tap in _tap(problem, index):
     cells = tf.range(sizes.cast(axis.output), dtype=tf.int64) * axis.stride
-    cells = cells + tap * axis.dilation - axis.lead
+    cells = cells + tap * axis.dilation - axis.pad
     input = _taken(input, dimension, cells, axis.input, True)  # noqa: A001
   return _by_group(problem, input, problem.in_channels)
 

@@ -1,24 +1,29 @@
-"""Computing a result piece by piece along batch, depth and height, to hold little at once."""
+"""Computing a result tile by tile along batch, depth and height, to hold little at once."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_conv3d_grad import geometry, sizes
 from tf_conv3d_grad.lowering import shifts
-from tf_conv3d_grad.problem import Axis
-from tf_conv3d_grad.sizes import Size
+from tf_conv3d_grad.problem import geometry, sizes
+from tf_conv3d_grad.problem.axis import Axis
+from tf_conv3d_grad.problem.sizes import Size
+
+# What may be held of columns at a time. The matrix product packs its operands besides: 83 MB of
+# columns are 125 MB more than 13 MB are.
+MAX_COLUMN_BYTES = 40 << 20
 
 
-class Tiling(NamedTuple):
-  """One axis cut into equal pieces, each of which reads a window of the other tensor.
+@dataclasses.dataclass(frozen=True)
+class Tiling:
+  """One axis cut into equal tiles, each of which reads a window of the other tensor.
 
   Attributes:
-    pieces: How many there are.
-    axis: The problem on one piece, the same for all.
+    count: How many tiles there are.
+    axis: The problem on one tile, the same for all.
     before: Cells to pad in front of what is read.
     after: Cells to pad behind it; negative where cells at the end are never read.
     first: Where in the padded tensor the first window begins.
@@ -26,7 +31,7 @@ class Tiling(NamedTuple):
     window: How long each is.
   """
 
-  pieces: Size
+  count: Size
   axis: Axis
   before: Size
   after: Size
@@ -36,24 +41,30 @@ class Tiling(NamedTuple):
 
   @property
   def is_whole(self) -> bool:
-    """Whether it is known that there is one piece."""
-    return sizes.is_known(self.pieces) and self.pieces == 1
+    """Whether it is known that there is one tile."""
+    return sizes.is_known(self.count) and self.count == 1
+
+  @property
+  def pads(self) -> bool:
+    """Whether windows read cells that are not there."""
+    return self.before > 0 or self.after > 0
 
 
 def of_result(axis: Axis, tile: int | None) -> Tiling:
   """Cuts the result of a transposed convolution; windows of `out_backprop` are read."""
   if tile is not None:
-    tile = -(-tile // axis.stride) * axis.stride  # pieces alike: all begin on the same phase
+    tile = -(-tile // axis.stride) * axis.stride  # tiles alike: all begin on the same phase
   if tile is None or tile >= axis.input:
     return Tiling(1, axis, 0, 0, 0, 0, axis.output)
   count = -(-axis.input // tile)
-  first = -((geometry.extent(axis.taps, axis.dilation) - 1 - axis.lead) // axis.stride)
-  length = max(0, (tile - 1 + axis.lead) // axis.stride - first + 1)
+  first = -((geometry.extent(axis.taps, axis.dilation) - 1 - axis.pad) // axis.stride)
+  length = max(0, (tile - 1 + axis.pad) // axis.stride - first + 1)
   step = tile // axis.stride
   before = max(0, -first)
   after = max(0, first + (count - 1) * step + length - axis.output)
-  piece = Axis(tile, length, axis.taps, axis.stride, axis.dilation, axis.lead - first * axis.stride)
-  return Tiling(count, piece, before, after, first + before, step, length)
+  pad = axis.pad - first * axis.stride
+  of_tile = Axis(tile, length, axis.taps, axis.stride, axis.dilation, pad)
+  return Tiling(count, of_tile, before, after, first + before, step, length)
 
 
 def of_output(axis: Axis, tile: int | None) -> Tiling:
@@ -63,13 +74,21 @@ def of_output(axis: Axis, tile: int | None) -> Tiling:
   count = -(-axis.output // tile)
   length = (tile - 1) * axis.stride + geometry.extent(axis.taps, axis.dilation)
   step = tile * axis.stride
-  after = sizes.maximum((count - 1) * step + length - axis.lead - axis.input, 0)
-  piece = Axis(length, tile, axis.taps, axis.stride, axis.dilation, 0)
-  return Tiling(count, piece, axis.lead, after, 0, step, length)
+  after = sizes.maximum((count - 1) * step + length - axis.pad - axis.input, 0)
+  of_tile = Axis(length, tile, axis.taps, axis.stride, axis.dilation, 0)
+  return Tiling(count, of_tile, axis.pad, after, 0, step, length)
+
+
+def samples_within(batch: int, held: int, budget: int) -> int | None:
+  """Returns how many samples, that hold so much each, fit a budget; None if all of them do."""
+  most = max(1, budget // max(1, held))
+  if batch <= most:
+    return None
+  return next(samples for samples in range(most, 0, -1) if batch % samples == 0)
 
 
 def read(tensor: tf.Tensor, dimension: int, tiling: Tiling, index: Size) -> tf.Tensor:
-  """Returns the window that piece `index` reads; `tensor` has been padded for the tiling."""
+  """Returns the window that tile `index` reads; `tensor` has been padded for the tiling."""
   if tiling.step == 0:
     return tensor
   return shifts.window(
@@ -82,7 +101,7 @@ def pad(tensor: tf.Tensor, dimension: int, tiling: Tiling) -> tf.Tensor:
   return shifts.pad(tensor, dimension, tiling.before, tiling.after)
 
 
-def map_pieces(compute: Callable, count: Size, dtype: tf.DType) -> tf.Tensor:
+def map(compute: Callable, count: Size, dtype: tf.DType) -> tf.Tensor:  # noqa: A001
   """Returns `[compute(0), compute(1), ...]` stacked, computed one after another."""
   if sizes.is_known(count) and count == 1:
     return compute(0)[tf.newaxis]
@@ -94,32 +113,32 @@ def map_pieces(compute: Callable, count: Size, dtype: tf.DType) -> tf.Tensor:
   )
 
 
-def put_pieces(
+def put(
   compute: Callable, count: Size, update_slice: Callable, begin: Callable, result: tf.Tensor
 ) -> tf.Tensor:
   """Returns `result` with `compute(i)` from the cell `begin(i)` on, one after another, in place.
 
   Args:
-    compute: Returns a piece.
+    compute: Returns a tile.
     count: How many there are.
-    update_slice: As `tf_compat.update_slice` returns it.
-    begin: Returns the first cell of a piece, an index of every dimension.
+    update_slice: As `private.update_slice` returns it.
+    begin: Returns the first cell of a tile, an index of every dimension.
     result: What to write into.
   """
 
-  def put(index: tf.Tensor, result: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+  def put_one(index: tf.Tensor, result: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return index + 1, update_slice(result, compute(index), begin(index))
 
   _, result = tf.while_loop(
     lambda index, _: index < sizes.cast(count),
-    tf.autograph.experimental.do_not_convert(put),
+    tf.autograph.experimental.do_not_convert(put_one),
     (tf.constant(0, tf.int64), result),
     parallel_iterations=1,
   )
   return result
 
 
-def sum_pieces(compute: Callable, count: Size, zero: tf.Tensor) -> tf.Tensor:
+def sum(compute: Callable, count: Size, zero: tf.Tensor) -> tf.Tensor:  # noqa: A001
   """Returns `compute(0) + compute(1) + ...`, computed one after another."""
   if sizes.is_known(count) and count == 1:
     return compute(0)

@@ -1,0 +1,195 @@
+"""What ways of computing are expected to take, and to hold."""
+
+import dataclasses
+import functools
+import itertools
+import math
+
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+
+from tf_conv3d_grad.arguments import validation
+from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.lowering import cost
+from tf_conv3d_grad.lowering.cost import Cost
+from tf_conv3d_grad.lowering.im2col import Im2col
+from tf_conv3d_grad.lowering.kernel import costs as of_kernel
+from tf_conv3d_grad.lowering.kernel.plan import Plan as KernelPlan
+from tf_conv3d_grad.lowering.overlap_add import OverlapAdd, offers
+from tf_conv3d_grad.lowering.overlap_add import costs as of_overlap_add
+from tf_conv3d_grad.lowering.overlap_add.plan import Plan
+from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
+from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
+from tf_conv3d_grad.tensorflow.environment import Environment
+
+CASES = (
+  "mb2_id6x5x7_ic3oc4_k3s1d1_ndhwc_f32",
+  "mb1_id8_ic4oc6g2_k3s2d1_ncdhw_f64_valid",
+  "mb2_id4x5x3_ic8oc8g4_k2x3x3s1d1_ndhwc_f16",
+)
+
+
+def problem_of(text):
+  return validation.validate(**Case.parse(text).arguments())[0]
+
+
+def products(function, *operands):
+  """Returns the bytes of each matrix product's first operand and of its result."""
+  graph = tf.function(function, autograph=False).get_concrete_function(*operands).graph
+  found = [op for op in graph.get_operations() if op.type.startswith(("MatMul", "BatchMatMul"))]
+
+  def held(tensor):
+    return tensor.shape.num_elements() * tensor.dtype.size
+
+  return [(held(op.inputs[0]), held(op.outputs[0])) for op in found]
+
+
+class ArithmeticTest(parameterized.TestCase):
+  @parameterized.parameters(*CASES)
+  def test_useful_arithmetic_and_tensors_are_those_of_the_case(self, text):
+    case, problem = Case.parse(text), problem_of(text)
+    self.assertEqual(cost.flops(problem), case.flops)
+    shapes = case.filter_shape, case.input_sizes, case.out_backprop_shape
+    size = tf.as_dtype(case.dtype).size
+    self.assertEqual(cost.tensor_bytes(problem), size * sum(map(math.prod, shapes)))
+
+  def test_a_loop_as_long_as_it_takes_for_half_the_rate_reaches_half_of_it(self):
+    self.assertEqual(cost.efficiency(20, 20), 0.5)
+    self.assertEqual(cost.efficiency(cost.HALF_RATE_LENGTH), 0.5)
+    rates = [cost.efficiency(length) for length in (0, 1, 2, 16, 1000)]
+    self.assertEqual(rates, sorted(rates))
+    self.assertGreater(rates[0], 0)  # to be divided by
+    self.assertLess(rates[-1], 1)
+
+  def test_a_compiled_function_has_to_be_called(self):
+    inside = Cost(0.25, 7)
+    self.assertEqual(inside.called(), Cost(0.25 + cost.COMPILED_CALL_SECONDS, 7))
+
+
+class KernelTest(absltest.TestCase):
+  ONEDNN = KernelPlan("CPU", True, tf.float32, "NDHWC")
+  EIGEN = KernelPlan("CPU", False, tf.float32, "NDHWC")
+
+  def test_time_grows_with_the_batch_and_the_filter(self):
+    small = problem_of("mb2_id8_ic16oc16_k3s1d1_ndhwc_f32")
+    for plan in (self.ONEDNN, self.EIGEN):
+      for text in ("mb4_id8_ic16oc16_k3s1d1_ndhwc_f32", "mb2_id8_ic16oc16_k5s1d1_ndhwc_f32"):
+        larger = of_kernel.of_plan(problem_of(text), plan)
+        self.assertGreater(larger.seconds, of_kernel.of_plan(small, plan).seconds)
+
+  def test_a_group_is_a_call_and_tensors_are_split_and_joined(self):
+    whole = problem_of("mb1_id4_ic32oc32_k1s1d1_ndhwc_f32")
+    grouped = problem_of("mb1_id4_ic32oc32g16_k1s1d1_ndhwc_f32")
+    for plan in (self.ONEDNN, self.EIGEN):
+      alone, together = (of_kernel.of_plan(each, plan).seconds for each in (whole, grouped))
+      self.assertGreater(together - alone, 14 * of_kernel._KERNEL_CALL)
+
+  def test_another_dtype_than_the_calls_is_a_cast_of_all_tensors(self):
+    problem = problem_of("mb1_id8_ic16oc16_k3s1d1_ndhwc_f32")
+    halves = problem.replace(dtype=tf.float16)
+    plan = self.ONEDNN
+    cast = of_kernel.of_plan(halves, plan).seconds - of_kernel.of_plan(problem, plan).seconds
+    self.assertAlmostEqual(cast, cost.tensor_bytes(halves) / cost.MOVE_RATE)
+
+
+class OverlapAddTest(parameterized.TestCase):
+  @parameterized.product(
+    text=("mb2_id6x5x7_ic3oc4_k3s1d1_ndhwc_f32", "mb1_id8_ic4oc6g2_k3s2d1_ndhwc_f64_valid",
+          "mb2_id5x4x6_ic2oc3_k3x1x3s1d2x1x1_ncdhw_f16"),
+    layout=tuple(itertools.product((CHANNELS_LAST, CHANNELS_FIRST), repeat=2)),
+  )  # fmt: skip
+  def test_columns_that_are_scattered_are_the_bytes_of_the_product(self, text, layout):
+    problem, *operands = validation.validate(**Case.parse(text).arguments())
+    plan = Plan((False, False, False), *layout)
+    expected = of_overlap_add.of_plan(problem.canonical, plan).column_bytes
+    compute = functools.partial(OverlapAdd().backprop_input, problem, plan)
+    ((_, columns),) = products(compute, *operands)
+    self.assertEqual(columns, expected)
+
+  def test_tiles_hold_less_and_take_longer_to_loop_over(self):
+    problem = problem_of("mb1_id32x16x16_ic8oc8_k3s1d1_ndhwc_f32").canonical
+    whole, *tiled = (
+      of_overlap_add.of_plan(problem, Plan(tile=(tile, None))) for tile in (None, 16, 8, 4, 2)
+    )
+    for count, each in zip((2, 4, 8, 16), tiled):
+      self.assertLess(each.column_bytes, whole.column_bytes)
+      self.assertGreater(each.seconds, whole.seconds + (count - 1) * cost.TILE_SECONDS)
+    held = [each.column_bytes for each in tiled]
+    self.assertEqual(held, sorted(held, reverse=True))
+
+  def test_some_samples_hold_their_part(self):
+    problem = problem_of("mb8_id6_ic8oc8_k3s1d1_ndhwc_f32").canonical
+    whole = of_overlap_add.of_plan(problem, Plan())
+    for samples in (1, 2, 4):
+      some = of_overlap_add.of_plan(problem, Plan(samples=samples))
+      self.assertEqual(some.column_bytes * 8 // samples, whole.column_bytes)
+      self.assertGreater(some.seconds, whole.seconds + (8 // samples - 1) * cost.TILE_SECONDS)
+
+  def test_uncompiled_it_takes_longer(self):
+    for text in (*CASES, "mb1_id8_ic4oc4_k2s2d1_ndhwc_f32"):
+      canonical = problem_of(text).canonical
+      for _, inside in offers.plans(canonical):
+        outside = of_overlap_add.uncompiled(canonical, inside)
+        self.assertGreater(outside.seconds, inside.seconds)
+        self.assertGreaterEqual(outside.column_bytes, inside.column_bytes)
+
+  def test_plans_come_the_least_cost_first(self):
+    for text in CASES:
+      seconds = [inside.seconds for _, inside in offers.plans(problem_of(text).canonical)]
+      self.assertEqual(seconds, sorted(seconds))
+
+  def test_tiles_fit_memory_and_caches_or_are_one_plane(self):
+    problem = problem_of("mb1_id32_ic32oc64_k3s1d1_ndhwc_f32").canonical
+    budgets = (offers.MAX_COLUMN_BYTES, *offers._CACHE_COLUMN_BYTES)
+    for gathered in ((False, False, False), (True, False, False), (False, True, False)):
+      for budget, (plan, inside) in zip(budgets, offers.tiled(problem, Plan(gathered))):
+        self.assertLessEqual(inside.column_bytes, offers.MAX_COLUMN_BYTES)
+        if plan.tile[0] != 1:
+          self.assertLessEqual(inside.column_bytes, budget)
+
+
+class Im2colTest(parameterized.TestCase):
+  @parameterized.product(text=CASES, function=(CONV3D, BACKPROP_FILTER))
+  def test_columns_are_the_bytes_of_the_products_operand(self, text, function):
+    case = Case.parse(text)
+    problem, filter, out_backprop = validation.validate(**case.arguments())
+    inside = Environment("CPU", onednn=True, in_xla=True, mode="auto")
+    (offer,) = Im2col().offers(function, problem, inside)
+    tensors = {"filter": filter, "output": out_backprop}
+    tensors["input"] = tf.zeros(case.input_sizes, case.dtype)
+    compute = functools.partial(function.of(offer.lowering), problem, offer.plan)
+    ((columns, _),) = products(compute, *(tensors[name] for name in function.operands))
+    self.assertEqual(columns, offer.cost.column_bytes)
+
+  def test_a_tile_holds_its_part(self):
+    problem = problem_of("mb1_id24_ic32oc32_k3s1d1_ndhwc_f32")
+    inside = Environment("CPU", onednn=True, in_xla=True, mode="auto")
+    (offer,) = Im2col().offers(CONV3D, problem, inside)
+    (small,) = Im2col().offers(CONV3D, problem_of("mb1_id12_ic32oc32_k3s1d1_ndhwc_f32"), inside)
+    self.assertIsNotNone(offer.plan.depth)
+    self.assertIsNone(small.plan.depth)
+    count = -(-24 // offer.plan.depth)
+    self.assertEqual(offer.cost.column_bytes, 4 * 24**3 * 27 * 32 // count)
+    self.assertGreater(offer.cost.seconds, 8 * small.cost.seconds)
+
+
+class NoChannelsTest(parameterized.TestCase):
+  @parameterized.parameters("in_channels", "out_channels", "batch")
+  def test_nothing_has_a_cost_that_is_finite(self, name):
+    problem = problem_of(CASES[0])
+    changes = {name: 0, **({"filter_in_channels": 0} if name == "in_channels" else {})}
+    problem = problem.replace(**changes)
+    here = Environment("CPU", onednn=True, in_xla=False, mode="auto")
+    for lowering, function in itertools.product(
+      (OverlapAdd(), Im2col()), (CONV3D, BACKPROP_INPUT, BACKPROP_FILTER)
+    ):
+      for offer in lowering.offers(function, problem, here):
+        self.assertTrue(math.isfinite(offer.cost.seconds))
+        self.assertGreaterEqual(offer.cost.column_bytes, 0)
+    eigen = dataclasses.replace(KernelTest.EIGEN, dtype=tf.float64)
+    for plan in (KernelTest.ONEDNN, KernelTest.EIGEN, eigen):
+      self.assertTrue(math.isfinite(of_kernel.of_plan(problem, plan).seconds))
+
+
+if __name__ == "__main__":
+  absltest.main()

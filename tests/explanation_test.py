@@ -1,0 +1,68 @@
+"""What explain() says of a call."""
+
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+
+from tf_conv3d_grad import explain
+from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.lowering import cost
+
+
+class ExplainTest(parameterized.TestCase):
+  def test_it_gives_arithmetic_bytes_and_choices_and_prints_them(self):
+    case = Case.parse("mb1_id16_ic4oc8_k3s2d1_ndhwc_f32")
+    explanation = explain(**case.arguments(0))
+    self.assertEqual(explanation.flops, case.flops)
+    self.assertEqual(explanation.bytes, cost.tensor_bytes(explanation.problem))
+    text = str(explanation)
+    for word in ("GFLOP", "lowering", "predicted", "inside jit_compile=True", "overlap_add"):
+      self.assertIn(word, text)
+
+  def test_what_is_known_of_one_argument_settles_the_others(self):
+    explanation = explain(
+      [2, 8, 8, 8, 4],
+      tf.TensorSpec([3, 3, 3, 4, 8], tf.float32),
+      tf.TensorSpec([None, 8, 8, 8, 8], tf.float32),
+      [1] * 5,
+      "SAME",
+    )
+    self.assertEqual(explanation.problem.batch, 2)
+
+  @parameterized.parameters((0, 8, 0), (4, 0, 4))
+  def test_no_channels(self, inner, outer, channels):
+    filter = tf.TensorSpec([3, 3, 3, inner, outer], tf.float32)
+    out_backprop = tf.TensorSpec([1, 4, 4, 4, outer], tf.float32)
+    explanation = explain([1, 4, 4, 4, channels], filter, out_backprop, [1] * 5, "SAME")
+    self.assertEqual(explanation.flops, 0)
+    self.assertIn("inside jit_compile=True", str(explanation))
+
+  def test_input_sizes_may_hold_tensors(self):
+    explanation = explain(
+      [tf.constant(2), 8, 8, tf.constant(8), 4],
+      tf.ones([3, 3, 3, 4, 8]),
+      tf.ones([2, 8, 8, 8, 8]),
+      [1] * 5,
+      "SAME",
+    )
+    self.assertEqual(explanation.problem.batch, 2)
+
+  def test_it_says_what_is_wrong_with_the_arguments(self):
+    with self.assertRaisesRegex(ValueError, "padding"):
+      explain([1, 4, 4, 4, 1], tf.ones([1, 1, 1, 1, 1]), tf.ones([1, 4, 4, 4, 1]), [1] * 5, "same")
+
+  def test_the_rows_are_the_choices_the_one_taken_first(self):
+    explanation = explain(**Case.parse("mb1_id8_ic4oc4_k3s1d1_ndhwc_f32").arguments(0))
+    _, _, _, *rows = str(explanation).splitlines()
+    choices = [*explanation.called, *explanation.inside_jit]
+    self.assertLen(rows, len(choices))
+    for row, choice in zip(rows, choices):
+      self.assertIn(f" {choice.lowering.name} ", row)
+      self.assertIn(" yes " if choice.compiled else " no ", row)
+    self.assertTrue(rows[0].startswith("called  "), rows[0])
+    self.assertIs(explanation.chosen, explanation.called[0])
+    names = [choice.lowering.name for choice in explanation.called]
+    self.assertContainsSubset({"kernel", "overlap_add"}, names)
+
+
+if __name__ == "__main__":
+  absltest.main()

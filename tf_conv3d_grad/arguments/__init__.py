@@ -1,0 +1,1 @@
+"""What each argument of an op must be, and raising what says otherwise."""

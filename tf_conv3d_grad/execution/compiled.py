@@ -1,0 +1,153 @@
+"""The `tf.function`s that XLA compiles, one a static problem and plan, in a bounded cache."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import tensorflow as tf
+
+from tf_conv3d_grad.tensorflow import private
+from tf_conv3d_grad.tensorflow.cache import Cache
+
+# Each holds a traced graph and one executable, some 100 kB to a few MB.
+CAPACITY = 256
+
+# What TensorFlow raises where XLA cannot compile a function. Not among them: that memory ran out or
+# that the call was cancelled, which say nothing of the compilation.
+_COMPILATION_ERRORS = (
+  tf.errors.InvalidArgumentError,
+  tf.errors.UnimplementedError,
+  tf.errors.InternalError,
+  tf.errors.UnknownError,
+  tf.errors.NotFoundError,
+  tf.errors.FailedPreconditionError,
+)
+
+
+_cache: Cache[Compiled] = Cache(CAPACITY)
+
+
+def function(
+  key: Hashable, compute: Callable[..., tf.Tensor], uncompiled: Callable[..., tf.Tensor]
+) -> Callable[..., tf.Tensor]:
+  """Returns `compute`, compiled by XLA.
+
+  Args:
+    key: Everything that `compute` depends on.
+    compute: Takes tensors, returns a tensor.
+    uncompiled: Computes the same; what runs instead, with one warning, if XLA cannot compile
+      `compute`.
+  """
+  return _cache.get(key, lambda: Compiled(key, compute, uncompiled))
+
+
+def kept() -> list[Compiled]:
+  """Returns the functions that are kept, the one used longest ago first."""
+  return _cache.values()
+
+
+def forget() -> None:
+  """Forgets all functions: they are compiled anew, those that XLA could not compile too."""
+  _cache.clear()
+
+
+class OfEachGraph:
+  """A `tf.function` of which every graph that calls it has its own, and eager code one.
+
+  TensorFlow knows functions by name, in one list for the process. What freezes one model
+  (`convert_variables_to_constants_v2`) replaces or removes the functions that it calls there, of
+  which another model then must not hang on.
+  """
+
+  def __init__(self, make: Callable[[], Any]) -> None:
+    self._make = make
+    self._by_graph: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+    self._eager: Any = None
+    self._lock = threading.RLock()
+
+  def get(self) -> Any:
+    """Returns the function for calls made here."""
+    graph = private.outermost_graph()
+    with self._lock:
+      if graph is None:
+        self._eager = self._eager or self._make()
+        return self._eager
+      if graph not in self._by_graph:
+        self._by_graph[graph] = self._make()
+      return self._by_graph[graph]
+
+  def all(self) -> list[Any]:
+    """Returns those that there are."""
+    with self._lock:
+      return [*self._by_graph.values(), *([self._eager] if self._eager else [])]
+
+
+class Compiled:
+  """A function that XLA compiles, or if it cannot, what runs in its place from then on.
+
+  In a graph that is decided while tracing, by what came of eager calls before; XLA compiles it once
+  the graph runs, and then its error is raised.
+  """
+
+  def __init__(
+    self,
+    key: Hashable,
+    compute: Callable[..., tf.Tensor],
+    uncompiled: Callable[..., tf.Tensor],
+  ) -> None:
+    self._key = key
+    self._compiled = OfEachGraph(lambda: tf.function(compute, jit_compile=True, autograph=False))
+    self._uncompiled = uncompiled
+    self.has_failed = False
+    self._lock = threading.Lock()
+
+  @property
+  def traces(self) -> int:
+    """How often the function was traced, and so compiled."""
+    return sum(each.experimental_get_tracing_count() for each in self._compiled.all())
+
+  def __call__(self, *operands: tf.Tensor) -> tf.Tensor:
+    """Returns the function of `operands`."""
+    if self.has_failed:
+      return self._uncompiled(*operands)
+    operands = of_this_graph(*operands)
+    try:
+      return self._compiled.get()(*operands)
+    except _COMPILATION_ERRORS as error:
+      if not tf.executing_eagerly():
+        raise
+      # The operands are what the problem says, so it is not for them that this failed. If they are
+      # at fault after all, this raises.
+      result = self._uncompiled(*operands)
+      self._warn(error)
+      return result
+
+  def _warn(self, error: Exception) -> None:
+    with self._lock:
+      if self.has_failed:
+        return
+      self.has_failed = True
+    warnings.warn(
+      f"tf_conv3d_grad: XLA cannot compile this call, which runs uncompiled from now on: "
+      f"{self._key}: {type(error).__name__}: {_one_line(error)}",
+      RuntimeWarning,
+      stacklevel=2,
+    )
+
+
+def of_this_graph(*tensors: tf.Tensor) -> tuple[tf.Tensor, ...]:
+  """Returns tensors that are the current graph's own, to call a compiled function with.
+
+  TensorFlow makes that call as a part of what XLA compiles. In the gradient of a `tf.cond` it would
+  take a tensor of the branch as it does inside of XLA, and then not find it outside.
+  """
+  return tensors if tf.executing_eagerly() else tuple(map(tf.identity, tensors))
+
+
+def _one_line(error: Exception) -> str:
+  text = " ".join(str(error).split())
+  return text if len(text) <= 500 else f"{text[:497]}..."

@@ -1,0 +1,101 @@
+"""From a function of a convolution and a problem to its result, as the policy plans it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import tensorflow as tf
+
+from tf_conv3d_grad.execution import compiled, nonfinite
+from tf_conv3d_grad.lowering.interface import Compute, Offer
+from tf_conv3d_grad.planning import autotune, policy
+from tf_conv3d_grad.problem import sizes
+from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.problem.functions import BACKPROP_INPUT, Function
+from tf_conv3d_grad.tensorflow import memory, private
+from tf_conv3d_grad.tensorflow.cache import Cache
+from tf_conv3d_grad.tensorflow.environment import Environment
+
+# Derivatives of eager calls, planned once. Each holds a few hundred bytes.
+_prepared: Cache[Compute] = Cache(4096)
+
+
+def compute(function: Function, problem: Problem, *operands: tf.Tensor) -> tf.Tensor:
+  """Returns a function of a convolution, computed here and now; without derivatives."""
+  environment = Environment.here(problem.dtype, *operands)
+  if tf.executing_eagerly():
+    key = (function.name, problem, environment, autotune.is_on())
+    make = functools.partial(prepared, function, problem, environment)
+    return _prepared.get(key, make)(*operands)
+  vectorized = private.in_vectorized_loop()
+  result = prepared(function, problem, environment, vectorized)(*operands)
+  result.set_shape(sizes.static(function.shape(problem)))
+  return result
+
+
+def forget() -> None:
+  """Forgets what was prepared for eager calls."""
+  _prepared.clear()
+
+
+def prepared(
+  function: Function, problem: Problem, environment: Environment, vectorized: bool = False
+) -> Compute:
+  """Returns what computes a function for one problem and environment, without derivatives.
+
+  `vectorized` says that this is the body of a vectorized loop.
+  """
+  shape = function.shape(problem)
+  if tf.executing_eagerly() and environment.device == "CPU":
+    memory.require(function.asked_by, shape, problem.dtype)
+  if problem.is_empty:
+    return lambda *_: memory.zeros(shape, problem.dtype)
+  offer = _chosen(function, problem, environment, vectorized)
+  compute = _by_offer(function, problem, environment, offer)
+  # The derivatives promise nothing about infinities and NaNs.
+  return nonfinite.exact(problem, offer, compute) if function is BACKPROP_INPUT else compute
+
+
+def _chosen(
+  function: Function, problem: Problem, environment: Environment, vectorized: bool
+) -> Offer:
+  if autotune.is_on():
+    by_offer = functools.partial(_by_offer, function, problem, environment)
+    offer = autotune.choose(function, problem, environment, by_offer)
+  else:
+    offer = policy.choose(function, problem, environment)
+  if not vectorized or not (offer.compiled or environment.in_xla):
+    return offer
+  # TensorFlow does not vectorize XLA's loops over slices. Large calls had better not be computed at
+  # once, and only large ones are compiled although TensorFlow's kernel takes them.
+  uncompiled = policy.choose(function, problem, dataclasses.replace(environment, mode=False))
+  if environment.mode == "auto" and uncompiled.is_native:
+    return uncompiled
+  return offer._replace(plan=offer.lowering.untiled(offer.plan))
+
+
+def _by_offer(
+  function: Function, problem: Problem, environment: Environment, offer: Offer
+) -> Compute:
+  """Returns what computes a function as an offer says."""
+  compute = offer.lowering.prepared(function, problem, offer.plan)
+  if not offer.compiled:
+    return compute
+  if not problem.is_static:  # tensors in a key would be kept alive
+    traced = tf.function(compute, jit_compile=True, autograph=False)
+    return lambda *operands: traced(*compiled.of_this_graph(*operands))
+  key = (function.name, problem, offer.lowering.name, offer.plan)
+  uncompiled = functools.partial(_uncompiled, function, problem, environment)
+  return compiled.function(key, compute, uncompiled)
+
+
+def _uncompiled(
+  function: Function, problem: Problem, environment: Environment, *operands: tf.Tensor
+) -> tf.Tensor:
+  environment = dataclasses.replace(environment, mode=False)
+  offer = policy.choose(function, problem, environment)  # not timed: this may be a timing
+  compute = _by_offer(function, problem, environment, offer)
+  if function is BACKPROP_INPUT:
+    compute = nonfinite.exact(problem, offer, compute)
+  return compute(*operands)

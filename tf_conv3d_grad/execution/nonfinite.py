@@ -1,0 +1,212 @@
+"""Infinities and NaNs, which must reach exactly the cells that the sum says.
+
+The fast lowerings, TensorFlow's kernels among them, multiply padding too, and infinity times zero
+is NaN: with one in the filter, cells near the borders would turn NaN that no such tap reaches. So
+where a filter is not finite, the loop over the taps computes the result, which multiplies no
+padding; in a function that XLA compiles as a whole it is TensorFlow's own operation, which is as
+exact as users know it and compiles in a quarter of the time. Whether the filter is finite costs one
+sum over it, or over the result where that is smaller.
+
+In `out_backprop` they mostly need no care: there they only meet taps that reach them. But oneDNN's
+bfloat16 kernels take channels in pairs and, on processors without AMX, pair an odd last one with a
+channel of the cell beside it, multiplied by zero. There `out_backprop` is looked at in the same
+way. For a pointwise filter nothing is: the look would take up to a third of such a call.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tf_conv3d_grad.execution import compiled
+from tf_conv3d_grad.lowering.interface import Compute, Offer
+from tf_conv3d_grad.lowering.tap_loop import exactly
+from tf_conv3d_grad.problem import geometry, sizes
+from tf_conv3d_grad.problem.definition import Attributes, Problem
+from tf_conv3d_grad.problem.functions import BACKPROP_INPUT
+from tf_conv3d_grad.tensorflow import private
+
+# What a look at one more tensor costs, in values looked at.
+_ONE_MORE = 2**15
+
+
+def exact(problem: Problem, offer: Offer, compute: Compute) -> Compute:
+  """Returns the gradient in the input, made exact for operands that are not finite.
+
+  Args:
+    problem: The problem.
+    offer: How `compute` computes it.
+    compute: Takes `filter` and `out_backprop`, returns the result.
+  """
+  if not offer.lowering.multiplies_padding(BACKPROP_INPUT, problem, offer.plan):
+    return compute
+  look = _Look.of(problem, offer)
+  if tf.executing_eagerly():
+    return functools.partial(_eager, problem, look, compute)
+  if not private.in_xla_context():
+    return functools.partial(_traced, problem, look, compute, _by_tap)
+  # XLA cannot vectorize a branch over several filters.
+  if _raw_multiplies_padding(problem) or private.in_vectorized_loop():
+    return compute
+  return functools.partial(_traced, problem, look, compute, _raw)
+
+
+class _Look(NamedTuple):
+  """What is looked at for infinities and NaNs.
+
+  Attributes:
+    operands: How many of `filter` and `out_backprop`.
+    at_result: Whether the result is looked at before them, which shows them too.
+  """
+
+  operands: int
+  at_result: bool
+
+  @classmethod
+  def of(cls, problem: Problem, offer: Offer) -> _Look:
+    shapes = [problem.filter_shape]
+    if offer.lowering.multiplies_neighbours(BACKPROP_INPUT, problem, offer.plan):
+      shapes.append(problem.out_backprop_shape)
+    if not sizes.is_known(*problem.input_shape, *itertools.chain(*shapes)):
+      return cls(len(shapes), at_result=False)
+    # Whichever is less: a filter may be a hundred times larger than the result.
+    values = sum(map(math.prod, shapes)) + _ONE_MORE * (len(shapes) - 1)
+    return cls(len(shapes), at_result=math.prod(problem.input_shape) < values)
+
+
+def _raw_multiplies_padding(problem: Problem) -> bool:
+  """Returns whether TensorFlow's own operation, compiled by XLA, spreads NaNs in the same way.
+
+  XLA leaves these to Eigen, which multiplies all padding; of 300 random cases none was an
+  exception. Others it takes apart in ways of its own.
+  """
+  return (
+    problem.is_static
+    and problem.dtype != tf.float64
+    and problem.groups == 1
+    and all(
+      axis.stride == 1
+      and axis.taps > 1
+      and geometry.extent(axis.taps, axis.dilation) <= axis.output
+      for axis in problem.axes
+    )
+  )
+
+
+def _eager(
+  problem: Problem,
+  look: _Look,
+  compute: Compute,
+  filter: tf.Tensor,  # noqa: A002
+  out_backprop: tf.Tensor,
+) -> tf.Tensor:
+  operands = (filter, out_backprop)[: look.operands]
+  if not look.at_result:
+    if all(map(_is_finite, operands)):
+      return compute(filter, out_backprop)
+  else:
+    result = compute(filter, out_backprop)
+    if _is_finite(result) or all(map(_is_finite, operands)):
+      return result
+  return exactly(BACKPROP_INPUT, problem)(filter, out_backprop)
+
+
+def _is_finite(tensor: tf.Tensor) -> bool:
+  array = tensor.__array__()  # numpy() copies, and bfloat16 is none of NumPy's for `np.asarray`
+  if array.dtype.itemsize == 2:
+    # NumPy adds halves up one by one. As integers, infinities and NaNs are the largest of a sign.
+    infinity = 0x7C00 if array.dtype == np.float16 else 0x7F80
+    return bool(
+      array.view(np.int16).max() < infinity and array.view(np.uint16).max() < infinity + 2**15
+    )
+  with np.errstate(all="ignore"):
+    total = array.sum()
+  # The sum of large values may overflow, so only a finite one says something.
+  return bool(np.isfinite(total) or np.isfinite(array).all())
+
+
+def _traced(
+  problem: Problem,
+  look: _Look,
+  compute: Compute,
+  instead: Callable[[Problem, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
+  filter: tf.Tensor,  # noqa: A002
+  out_backprop: tf.Tensor,
+) -> tf.Tensor:
+  result = compute(filter, out_backprop)
+
+  def recomputed() -> tf.Tensor:
+    return instead(problem, result, filter, out_backprop)
+
+  def unless_not_finite() -> tf.Tensor:
+    finite = map(_has_finite_sum, (filter, out_backprop)[: look.operands])
+    return tf.cond(functools.reduce(tf.logical_and, finite), lambda: result, recomputed)
+
+  if not look.at_result:
+    return unless_not_finite()
+  return tf.cond(_has_finite_sum(result), lambda: result, unless_not_finite)
+
+
+def _has_finite_sum(tensor: tf.Tensor) -> tf.Tensor:
+  """Returns whether the sum is finite, which it is not if any value is not; or if it overflows."""
+  if tensor.dtype == tf.float16:  # its sums overflow soon, bfloat16's do not
+    tensor = tf.cast(tensor, tf.float32)
+  return tf.math.is_finite(tf.reduce_sum(tensor))
+
+
+def _raw(
+  problem: Problem,
+  result: tf.Tensor,
+  filter: tf.Tensor,  # noqa: A002
+  out_backprop: tf.Tensor,
+) -> tf.Tensor:
+  del result
+  return private.raw_backprop_input(
+    input_sizes=tf.cast(sizes.as_tensor(problem.input_shape), tf.int32),
+    filter=filter,
+    out_backprop=out_backprop,
+    strides=problem.layout.arranged(1, problem.strides, 1),
+    padding=problem.padding,
+    data_format=problem.data_format,
+    dilations=problem.layout.arranged(1, problem.dilations, 1),
+  )
+
+
+def _by_tap(
+  problem: Problem,
+  result: tf.Tensor,
+  filter: tf.Tensor,  # noqa: A002
+  out_backprop: tf.Tensor,
+) -> tf.Tensor:
+  return _function_by_tap(problem.dtype, problem.attributes).get()(result, filter, out_backprop)
+
+
+@functools.lru_cache(maxsize=256)
+def _function_by_tap(dtype: tf.DType, attributes: Attributes) -> compiled.OfEachGraph:
+  """Returns the loop over the taps as one function for all shapes, so that graphs stay small."""
+
+  def by_tap(result: tf.Tensor, filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
+    # XLA may compile this after all (it compiles gradients that were not traced for it), and then
+    # has to know the sizes: from a shape it does.
+    shapes = map(sizes.shape_of, (filter, result, out_backprop))
+    problem = Problem.of_shapes(dtype, attributes, *shapes)
+    return exactly(BACKPROP_INPUT, problem)(filter, out_backprop)
+
+  def make() -> Callable:
+    # Inlined, its hundreds of operations would each be told that they are not to run: 7 of the 68
+    # microseconds of a small call. What freezes a wrapped v1 function takes no others.
+    inlined = private.is_wrapped_function(private.outermost_graph())
+    return tf.function(
+      by_tap,
+      autograph=False,
+      input_signature=[tf.TensorSpec([None] * 5, dtype)] * 3,
+      experimental_attributes=None if inlined else {"_noinline": True},
+    )
+
+  return compiled.OfEachGraph(make)

@@ -1,0 +1,100 @@
+"""What a way of computing is: it offers plans for calls, with costs, and carries them out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tf_conv3d_grad.lowering.cost import Cost
+from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.problem.functions import Function
+from tf_conv3d_grad.tensorflow.environment import Environment
+
+Compute = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class Lowering:
+  """A way of computing some or all of the three functions of a convolution.
+
+  A lowering defines `offers` and, under their names, the functions that it offers to compute:
+  `conv3d(problem, plan, filter, input)`, `backprop_input(problem, plan, filter, out_backprop)`,
+  `backprop_filter(problem, plan, input, out_backprop)`. A plan is of a type of its own: hashable,
+  with a `str` for people, and with `fields()`, which names it in files.
+
+  Attributes:
+    name: What people read.
+  """
+
+  name: str
+
+  def offers(
+    self, function: Function, problem: Problem, environment: Environment
+  ) -> list[Offer]:
+    """Returns the plans worth considering for a call, the best first; none if it takes no such.
+
+    Args:
+      function: Which function of the convolution.
+      problem: The problem.
+      environment: Where the call is made.
+    """
+    raise NotImplementedError
+
+  def rivals_natively(self, problem: Problem) -> bool:
+    """Returns whether uncompiled offers for a static problem can be compared to a native one.
+
+    Their predictions have to be that good.
+    """
+    del problem
+    return False
+
+  def multiplies_padding(self, function: Function, problem: Problem, plan: Any) -> bool:
+    """Returns whether a plan may multiply cells that are not there."""
+    del function, problem, plan
+    return True
+
+  def multiplies_neighbours(self, function: Function, problem: Problem, plan: Any) -> bool:
+    """Returns whether a plan may multiply channels of a cell's neighbour by zero."""
+    del function, problem, plan
+    return False
+
+  def untiled(self, plan: Any) -> Any:
+    """Returns a plan that loops over no tiles: TensorFlow vectorizes no such loop under XLA."""
+    return plan
+
+  def prepared(self, function: Function, problem: Problem, plan: Any) -> Compute:
+    """Returns what computes a function by a plan, called here."""
+    return functools.partial(function.of(self), problem, plan)
+
+
+class Offer(NamedTuple):
+  """A plan of a lowering for a call.
+
+  Attributes:
+    lowering: Whose plan it is.
+    plan: The plan.
+    compiled: Whether XLA compiles the call by itself.
+    cost: The expected cost; None where sizes are unknown.
+    is_native: Whether TensorFlow's own op would run just this: what others have to beat from the
+      first call on.
+  """
+
+  lowering: Lowering
+  plan: Any
+  compiled: bool
+  cost: Cost | None
+  is_native: bool = False
+
+  def fields(self) -> dict:
+    """Returns what names this offer in files, in JSON's types; not to be worded anew."""
+    return {
+      "lowering": self.lowering.name,
+      "compiled": self.compiled,
+      "plan": self.plan.fields(),
+    }
+
+  def __str__(self) -> str:
+    words = [self.lowering.name, "compiled" if self.compiled else "", str(self.plan)]
+    return " ".join(word for word in words if word)

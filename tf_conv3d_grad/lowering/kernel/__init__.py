@@ -1,0 +1,156 @@
+"""Each function as one call of TensorFlow's own kernel, or one a group or a sample.
+
+On the CPU outside XLA that is oneDNN's or Eigen's, on a GPU cuDNN's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import tensorflow as tf
+
+from tf_conv3d_grad.lowering.interface import Compute, Lowering, Offer
+from tf_conv3d_grad.lowering.kernel import costs, eigen, run
+from tf_conv3d_grad.lowering.kernel.plan import Plan
+from tf_conv3d_grad.lowering.tap_loop import exactly
+from tf_conv3d_grad.problem import sizes
+from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D, Function
+from tf_conv3d_grad.problem.layout import NDHWC
+from tf_conv3d_grad.tensorflow import memory
+from tf_conv3d_grad.tensorflow.environment import Environment
+
+# Groups that the kernel is called for one by one, at most.
+_MAX_GROUPS = 32
+# Strides and dilations that the kernels are given: their 32-bit arithmetic overflows on larger
+# ones, and takes the process down.
+_MAX_STEP = 2**15
+
+
+class Kernel(Lowering):
+  """See above."""
+
+  name = "kernel"
+
+  def offers(
+    self, function: Function, problem: Problem, environment: Environment
+  ) -> list[Offer]:
+    """Returns the one form in which the kernel takes a call best, if it does."""
+    if environment.device == "GPU":  # cuDNN takes every case
+      plan = Plan("GPU", False, problem.dtype, problem.data_format)
+      return [Offer(self, plan, environment.mode is not False, None, is_native=True)]
+    if environment.in_xla or environment.mode is True:
+      return []
+    plan = _plan(function, problem, environment)
+    is_grouped = sizes.is_known(problem.groups) and problem.groups != 1
+    if not _takes(function, problem, plan) or (is_grouped and not _can_by_group(problem)):
+      return []
+    plan = dataclasses.replace(plan, by_group=is_grouped)
+    cost = costs.of_plan(problem, plan) if problem.is_static else None
+    return [Offer(self, plan, False, cost, is_native=not is_grouped)]
+
+  def multiplies_padding(self, function: Function, problem: Problem, plan: Plan) -> bool:
+    """Returns whether the CPU's kernels multiply padding, as they do with several taps."""
+    del function
+    is_pointwise = all(sizes.is_known(taps) and taps == 1 for taps in problem.taps)
+    return plan.device != "GPU" and not is_pointwise
+
+  def multiplies_neighbours(self, function: Function, problem: Problem, plan: Plan) -> bool:
+    """Returns whether oneDNN's bfloat16 kernel pairs an odd last channel with a neighbour's."""
+    if not (function is BACKPROP_INPUT and plan.is_onednn and plan.dtype == tf.bfloat16):
+      return False
+    channels = problem.out_channels // problem.groups if plan.by_group else problem.out_channels
+    return not (sizes.is_known(channels) and channels % 2 == 0)
+
+  def prepared(self, function: Function, problem: Problem, plan: Plan) -> Compute:
+    """Returns what calls the kernel, with what to do instead where only the run will tell."""
+    if plan.by_group:
+      of_group = _compute(function, *run.one_group(problem, plan))
+      compute: Compute = functools.partial(run.grouped, function, problem, of_group)
+    else:
+      compute = _compute(function, problem, plan)
+    if plan.device == "GPU":
+      return compute
+    compute = memory.allocatable(compute, function.shape(problem), plan.dtype)
+    return _where_it_can(function, problem, plan, compute)
+
+
+def _compute(function: Function, problem: Problem, plan: Plan) -> Compute:
+  if tf.executing_eagerly() and function is BACKPROP_INPUT:
+    return run.eager_backprop_input(problem, plan)
+  return functools.partial(function.of(run), problem, plan)
+
+
+def _plan(function: Function, problem: Problem, environment: Environment) -> Plan:
+  # Eigen's kernels add halves up in their own precision, and oneDNN has none for float16.
+  dtype = problem.dtype
+  if dtype.size == 2 and not _is_onednn(dtype, environment):
+    dtype = tf.float32
+  if _is_onednn(dtype, environment):
+    # oneDNN's bfloat16 is 5 to 20 times slower channels first, except for pointwise filters; two
+    # transposes cost less. In float32 it is about as fast, and they cost more.
+    pointwise = sizes.is_known(*problem.taps) and math.prod(problem.taps) == 1
+    as_it_is = dtype == tf.float32 or pointwise
+    return Plan("CPU", True, dtype, problem.data_format if as_it_is else NDHWC)
+  # Its other two functions Eigen computes in one way whatever the batch, and sooner at once.
+  by_sample = function is BACKPROP_INPUT and eigen.is_faster_by_sample(problem, dtype)
+  return Plan("CPU", False, dtype, NDHWC, by_sample)
+
+
+def _is_onednn(dtype: tf.DType, environment: Environment) -> bool:
+  """Returns whether the CPU's kernels are oneDNN's in a dtype; the others are Eigen's."""
+  if dtype == tf.bfloat16:
+    return environment.onednn and environment.onednn_bfloat16
+  return environment.onednn and dtype == tf.float32
+
+
+def _takes(function: Function, problem: Problem, plan: Plan) -> bool:
+  """Returns whether the CPU's kernel takes the call, or of a grouped one each group."""
+  if max(*problem.strides, *problem.dilations) > _MAX_STEP:
+    return False
+  if not plan.is_onednn:
+    if problem.dilations != (1, 1, 1):
+      return False
+    if function is BACKPROP_FILTER:
+      return False  # Eigen's takes up to a second where a product takes 10 ms
+  if function is CONV3D and problem.padding == "SAME":
+    # Its kernels disagree where a stride skips cells: Eigen's and XLA's begin later than oneDNN's,
+    # and than what the transposed kernel takes for granted.
+    return all(sizes.is_known(axis.taps) and axis.stride <= axis.taps for axis in problem.axes)
+  return True
+
+
+def _can_by_group(problem: Problem) -> bool:
+  return problem.is_static and problem.groups <= _MAX_GROUPS and not problem.is_depthwise
+
+
+def _where_it_can(
+  function: Function, problem: Problem, plan: Plan, compute: Compute
+) -> Compute:
+  """Returns `compute`, with what to do instead where only the run will tell if the kernel can.
+
+  The kernel refuses groups and tensors of no channels, its convolution gives some empty outputs the
+  shape of the input, Eigen's gradient of an empty output ends the process, and a batch may turn out
+  to have no sample to call it for.
+  """
+  conditions: list[Any] = []
+  if plan.by_sample and not sizes.is_known(problem.batch):
+    conditions.append(problem.batch > 0)  # a loop over nothing does not know what to return
+  if not sizes.is_known(problem.groups):
+    conditions.append(tf.equal(problem.groups, 1))
+  channels = [problem.in_channels, problem.filter_in_channels, problem.out_channels]
+  if not sizes.is_known(*channels):
+    conditions.append(tf.reduce_all(sizes.as_tensor(channels) > 0))
+  if not sizes.is_known(*problem.taps):
+    conditions.append(tf.reduce_all(sizes.as_tensor(problem.taps) > 0))
+  lengths = [axis.output for axis in problem.axes]
+  if (function is CONV3D or not plan.is_onednn) and not sizes.is_known(*lengths):
+    conditions.append(tf.reduce_all(sizes.as_tensor(lengths) > 0))
+  if not conditions:
+    return compute
+  can = tf.reduce_all(tf.stack(conditions))
+  otherwise = exactly(function, problem)
+  return lambda *operands: tf.cond(can, lambda: compute(*operands), lambda: otherwise(*operands))

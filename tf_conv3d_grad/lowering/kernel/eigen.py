@@ -1,0 +1,152 @@
+"""How Eigen's kernel of the gradient takes a batch, and what each way is expected to take.
+
+TensorFlow runs Eigen's kernel wherever it does not run oneDNN's: in float64, and where oneDNN is
+off. It has one of three ways, by `Conv3DCustomBackpropInputOp` in TensorFlow's
+`tensorflow/core/kernels/conv_grad_input_ops_3d.cc`:
+
+- One sample: a matrix product on all cores gives columns, a run of channels for every tap of every
+  cell of `out_backprop`, and one thread adds them up.
+- Several samples: each has its product and its sum on one thread, so many of them at a time as fill
+  the L3 cache. Columns are allocated for that many even if the batch has fewer.
+- Where those columns are more than 25 times the three tensors: a product with the patches of
+  `out_backprop`, which are not held but looked up, run by run; where a stride spreads them, one
+  element after the other, with divisions for its place. That takes up to 1000 times as long.
+
+Between the last two the size of the cache decides, and that of the batch: small ones are taken the
+third way.
+"""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+from tf_conv3d_grad.problem import sizes
+from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.tensorflow import private, processor
+
+# Columns that may be allocated, as a multiple of what the three tensors hold.
+_MOST_COLUMNS = 25
+# Sizes between which the L3 cache is where it cannot be asked for: Eigen's default, and the most
+# that an AMD processor can tell.
+_L3_BYTES = (2 << 20, 512 << 20)
+# glibc gives what is as large as this back to the system, which has to clear its pages anew.
+_RETURNED_BYTES = 32 << 20
+
+# A core's product, a multiply-add counted as two; measured, as all that follows, on Zen 4. How good
+# the predictions are is in docs/cost_model.md.
+_PRODUCT_RATE = {tf.float32: 90e9, tf.float64: 42e9}
+# Adding up columns: seconds for each run of channels, and for each byte.
+_RUN, _COLUMN_BYTE = 2.2e-9, 0.14e-9
+# A byte of pages that have to be cleared.
+_FRESH_BYTE = 0.6e-9
+# Looking up patches: seconds for each run of channels and byte of it, and for each element of one
+# that a stride spreads. The filter is turned around, element by element.
+_PATCH, _PATCH_BYTE = 7.5e-9, 0.035e-9
+_SPREAD_ELEMENT = 10e-9
+_FILTER_ELEMENT = 25e-9
+# One more sample by itself: the calls, and a byte of its result, which is copied into the batch's.
+_SAMPLE, _RESULT_BYTE = 50e-6, 0.3e-9
+
+
+def is_faster_by_sample(problem: Problem, dtype: tf.DType) -> bool:
+  """Returns whether the samples of a batch, or of one group's, are computed sooner one by one.
+
+  Args:
+    problem: The problem.
+    dtype: The one in which the kernel takes it.
+  """
+  if not sizes.is_known(problem.batch):
+    problem = problem.replace(batch=2)  # with the smallest batch patches are looked up most
+  if not problem.is_static:
+    return problem.strides != (1, 1, 1)
+  if problem.groups > 1:
+    problem = problem.replace(
+      in_channels=problem.filter_in_channels, out_channels=problem.out_channels // problem.groups
+    )
+  if problem.batch <= 1:
+    return False
+  l3 = private.eigen_l3_bytes()
+  cores = processor.cores()
+  whole = max(
+    _whole_seconds(problem, dtype, size, cores) for size in (_L3_BYTES if l3 is None else (l3,))
+  )
+  return _by_sample_seconds(problem, dtype, cores) < whole
+
+
+def looks_patches_up(problem: Problem, dtype: tf.DType, l3: int) -> bool:
+  """Returns whether the kernel takes a whole problem the third way.
+
+  Args:
+    problem: The problem, static and ungrouped.
+    dtype: The one in which the kernel takes it.
+    l3: How many bytes Eigen takes the L3 cache to hold.
+  """
+  shapes = (problem.input_shape, problem.filter_shape, problem.out_backprop_shape)
+  elements = sum(math.prod(shape) for shape in shapes)
+  columns = _samples_at_once(problem, dtype, l3) * _column_elements(problem)
+  return columns // max(1, elements) > _MOST_COLUMNS
+
+
+def _whole_seconds(problem: Problem, dtype: tf.DType, l3: int, cores: int) -> float:
+  if looks_patches_up(problem, dtype, l3):
+    return _patch_seconds(problem, dtype) / cores
+  at_once = _samples_at_once(problem, dtype, l3)
+  column_bytes = dtype.size * _column_elements(problem)
+  parallel = min(at_once, problem.batch, cores)
+  seconds = -(-problem.batch // parallel) * sum(_column_seconds(problem, dtype))
+  if at_once * column_bytes >= _RETURNED_BYTES:
+    seconds += min(at_once, problem.batch) * column_bytes * _FRESH_BYTE / parallel
+  return seconds
+
+
+def _by_sample_seconds(problem: Problem, dtype: tf.DType, cores: int) -> float:
+  """Samples run side by side, as far as there are cores, and share these in their products."""
+  one = problem.replace(batch=1)
+  if looks_patches_up(one, dtype, l3=0):  # one sample is one at a time
+    parallel, alone = _patch_seconds(one, dtype), 0.0
+  else:
+    parallel, alone = _column_seconds(one, dtype)
+    column_bytes = dtype.size * _column_elements(one)
+    if column_bytes >= _RETURNED_BYTES:
+      alone += column_bytes * _FRESH_BYTE
+  alone += _SAMPLE + dtype.size * math.prod(one.input_shape) * _RESULT_BYTE
+  return problem.batch * parallel / cores + -(-problem.batch // cores) * alone
+
+
+def _samples_at_once(problem: Problem, dtype: tf.DType, l3: int) -> int:
+  """Returns for how many samples the kernel allocates columns."""
+  if problem.batch == 1:
+    return 1
+  one = problem.replace(batch=1)
+  held = _column_elements(problem) + math.prod(one.out_backprop_shape)
+  held += math.prod(problem.filter_shape)
+  return max(1, -(-(l3 // dtype.size) // max(1, held)))
+
+
+def _column_elements(problem: Problem) -> int:
+  """Returns how many elements the columns of one sample have."""
+  cells = math.prod(axis.output for axis in problem.axes)
+  return cells * math.prod(problem.taps) * problem.in_channels
+
+
+def _column_seconds(problem: Problem, dtype: tf.DType) -> tuple[float, float]:
+  """Returns what the product of one sample takes, and what adding up its columns."""
+  elements = _column_elements(problem)
+  product = 2 * elements * problem.out_channels / _PRODUCT_RATE[dtype]
+  runs = elements // max(1, problem.in_channels)
+  return product, runs * _RUN + dtype.size * elements * _COLUMN_BYTE
+
+
+def _patch_seconds(problem: Problem, dtype: tf.DType) -> float:
+  """Returns what the product with patches takes for the whole batch, on one core."""
+  cells = problem.batch * math.prod(axis.input for axis in problem.axes)
+  runs = cells * math.prod(problem.taps)
+  elements = runs * problem.out_channels
+  if problem.strides == (1, 1, 1):
+    looked_up = runs * _PATCH + dtype.size * elements * _PATCH_BYTE
+  else:
+    looked_up = elements * _SPREAD_ELEMENT
+  product = 2 * elements * problem.in_channels / _PRODUCT_RATE[dtype]
+  return product + looked_up + math.prod(problem.filter_shape) * _FILTER_ELEMENT

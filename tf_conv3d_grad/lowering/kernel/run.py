@@ -1,0 +1,180 @@
+"""Calling TensorFlow's kernels in the form in which they take a call.
+
+A cast and a transpose do the rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tf_conv3d_grad.lowering.kernel.plan import Plan
+from tf_conv3d_grad.problem import sizes
+from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.problem.functions import Function, group_dimension
+from tf_conv3d_grad.problem.layout import rearranged
+from tf_conv3d_grad.tensorflow import private, processor
+from tf_conv3d_grad.tensorflow.cache import Cache
+
+# Samples up to which a batch is unrolled rather than looped over.
+_MAX_UNROLLED_BATCH = 16
+
+# What computes batches sample by sample in eager calls. Each holds a graph of some 100 kB.
+_by_sample: Cache[Callable] = Cache(256)
+
+
+def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
+  """Returns the convolution."""
+  inner = _as_the_kernel_takes_it(problem, plan)
+  filter = _cast(filter, inner.dtype)  # noqa: A001
+  input = _adapted(input, problem, inner)  # noqa: A001
+  input = private.without_wrong_shape(input, inner.padding, inner.dilations)  # noqa: A001
+  result = private.raw_conv3d(input=input, filter=filter, **_attributes(inner))
+  return _restored(result, problem, inner)
+
+
+def backprop_input(
+  problem: Problem,
+  plan: Plan,
+  filter: tf.Tensor,  # noqa: A002
+  out_backprop: tf.Tensor,
+) -> tf.Tensor:
+  """Returns the gradient of the convolution in its input."""
+  if tf.executing_eagerly():
+    return eager_backprop_input(problem, plan)(filter, out_backprop)
+  inner = _as_the_kernel_takes_it(problem, plan)
+  filter = _cast(filter, inner.dtype)  # noqa: A001
+  one = inner.replace(batch=1) if plan.by_sample else inner
+  output_shape = sizes.as_tensor(one.input_shape)
+  if plan.device == "CPU":
+    # Given constants, the optimizer would run a kernel that adds halves up in their own precision,
+    # and unguarded.
+    output_shape = private.unknown_to_the_optimizer(output_shape)
+
+  def compute(tensor: tf.Tensor) -> tf.Tensor:
+    return private.conv3d_transpose(
+      input=tensor,
+      filters=filter,
+      output_shape=output_shape,
+      **_attributes(one),
+    )
+
+  tensor = _adapted(out_backprop, problem, inner)
+  result = _mapped(compute, inner, tensor) if plan.by_sample else compute(tensor)
+  return _restored(result, problem, inner)
+
+
+def eager_backprop_input(
+  problem: Problem, plan: Plan
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+  """Returns `backprop_input` for eager calls of a problem, with as little Python as can be.
+
+  A small call takes the kernel 50 microseconds, and `tf.nn.conv3d_transpose` as long to get there.
+  """
+  if plan.by_sample:
+    # In a graph the samples run side by side: the kernel adds up each one's columns on one thread.
+    one_by_one = functools.partial(backprop_input, problem, plan)
+    return _by_sample.get((problem, plan), lambda: tf.function(one_by_one, autograph=False))
+  inner = _as_the_kernel_takes_it(problem, plan)
+  input_sizes, attributes = sizes.as_tensor(inner.input_shape), _attributes(inner)
+
+  def compute(filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
+    return private.raw_backprop_input(
+      input_sizes=input_sizes, filter=filter, out_backprop=out_backprop, **attributes
+    )
+
+  if inner.data_format == problem.data_format:
+    if inner.dtype == problem.dtype:
+      return compute
+    cast = tf.raw_ops.Cast
+    return lambda filter, out_backprop: cast(
+      x=compute(
+        cast(x=filter, DstT=inner.dtype), cast(x=out_backprop, DstT=inner.dtype)
+      ),
+      DstT=problem.dtype,
+    )
+  return lambda filter, out_backprop: _restored(
+    compute(_cast(filter, inner.dtype), _adapted(out_backprop, problem, inner)), problem, inner
+  )
+
+
+def backprop_filter(
+  problem: Problem,
+  plan: Plan,
+  input: tf.Tensor,  # noqa: A002
+  out_backprop: tf.Tensor,
+) -> tf.Tensor:
+  """Returns the gradient of the convolution in its filter."""
+  inner = _as_the_kernel_takes_it(problem, plan)
+  result = private.raw_backprop_filter(
+    input=_adapted(input, problem, inner),
+    filter_sizes=tf.cast(sizes.as_tensor(inner.filter_shape), tf.int32),
+    out_backprop=_adapted(out_backprop, problem, inner),
+    **_attributes(inner),
+  )
+  return _cast(result, problem.dtype)
+
+
+def one_group(problem: Problem, plan: Plan) -> tuple[Problem, Plan]:
+  """Returns one group of a grouped problem, and the plan for it."""
+  group = problem.replace(
+    in_channels=problem.filter_in_channels, out_channels=problem.out_channels // problem.groups
+  )
+  return group, dataclasses.replace(plan, by_group=False)
+
+
+def grouped(
+  function: Function,
+  problem: Problem,
+  compute: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+  *operands: tf.Tensor,
+) -> tf.Tensor:
+  """Returns the results of all groups, joined; `compute` takes one group's operands."""
+  dimensions = [group_dimension(tensor, problem) for tensor in function.operands]
+  parts = [tf.split(each, problem.groups, d) for each, d in zip(operands, dimensions)]
+  results = [compute(*of_group) for of_group in zip(*parts)]
+  return tf.concat(results, group_dimension(function.result, problem))
+
+
+def _mapped(
+  compute: Callable[[tf.Tensor], tf.Tensor], problem: Problem, tensor: tf.Tensor
+) -> tf.Tensor:
+  """Returns `compute(tensor)`, sample by sample."""
+  if sizes.is_known(problem.batch) and problem.batch <= _MAX_UNROLLED_BATCH:
+    return tf.concat([compute(sample) for sample in tf.split(tensor, problem.batch)], axis=0)
+  return tf.map_fn(
+    tf.autograph.experimental.do_not_convert(lambda sample: compute(sample[tf.newaxis])[0]),
+    tensor,
+    parallel_iterations=processor.cores(),  # each holds the columns of a sample
+  )
+
+
+def _as_the_kernel_takes_it(problem: Problem, plan: Plan) -> Problem:
+  if problem.dtype == plan.dtype and problem.data_format == plan.data_format:
+    return problem
+  return problem.replace(dtype=plan.dtype, data_format=plan.data_format)
+
+
+def _attributes(problem: Problem) -> dict:
+  return {
+    "strides": problem.layout.arranged(1, problem.strides, 1),
+    "dilations": problem.layout.arranged(1, problem.dilations, 1),
+    "padding": problem.padding,
+    "data_format": problem.data_format,
+  }
+
+
+def _adapted(tensor: tf.Tensor, problem: Problem, inner: Problem) -> tf.Tensor:
+  return _cast(rearranged(tensor, problem.layout, inner.layout), inner.dtype)
+
+
+def _restored(tensor: tf.Tensor, problem: Problem, inner: Problem) -> tf.Tensor:
+  return rearranged(_cast(tensor, problem.dtype), inner.layout, problem.layout)
+
+
+def _cast(tensor: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+  # Even a cast to the dtype that it has costs a small eager call a tenth of its time.
+  return tensor if tensor.dtype == dtype else tf.cast(tensor, dtype)

@@ -1,0 +1,154 @@
+"""Which overlap-adds are worth considering for a problem."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+from tf_conv3d_grad.lowering.cost import Cost
+from tf_conv3d_grad.lowering.overlap_add import costs
+from tf_conv3d_grad.lowering.overlap_add.plan import Plan
+from tf_conv3d_grad.lowering.tiles import MAX_COLUMN_BYTES, samples_within
+from tf_conv3d_grad.problem import geometry, sizes
+from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST, NCDHW, Layout
+
+# Columns to hold for the sake of the cache, besides what memory allows.
+_CACHE_COLUMN_BYTES = (16 << 20, 6 << 20)
+# Python unrolls the taps and phases of an axis; beyond these only a loop is sensible.
+_MAX_UNROLLED = 64
+_MAX_PHASES = 64
+# Neighbours gathered, beyond which XLA takes long to compile.
+_MAX_NEIGHBOURS = 27
+# Cells of a row from which on height and width, as the inner loops, are worth it.
+_LEAST_WIDTH = 16
+# In channels up to which columns are worth holding channels first: a run of more is long enough.
+_MAX_FEW_CHANNELS = 8
+# Out channels up to which rows with all axes gathered are held channels first.
+_MAX_FEW_ROWS = 4
+
+
+def can_unroll(problem: Problem) -> bool:
+  """Returns whether enough is known of a canonical problem to unroll its taps and phases."""
+  known = sizes.is_known(
+    *problem.taps,
+    problem.in_channels,
+    problem.filter_in_channels,
+    problem.out_channels,
+    *(axis.pad for axis in problem.axes),
+  )
+  if not known:
+    return False
+  unrolled = [axis for axis in problem.axes if not axis.is_shuffled]
+  if any(max(axis.stride, axis.taps) > _MAX_UNROLLED for axis in unrolled):
+    return False
+  return math.prod(min(axis.stride, axis.taps) for axis in unrolled) <= _MAX_PHASES
+
+
+def plans(problem: Problem) -> list[tuple[Plan, Cost | None]]:
+  """Returns plans for a canonical problem that can be unrolled, the least expected cost first.
+
+  The costs are those inside of what XLA compiles, None where sizes are unknown.
+  """
+  if not problem.is_static:
+    per_sample = problem.replace(batch=1)
+    if per_sample.is_static:
+      return [(plans(per_sample)[0][0], None)]
+    return [(Plan(gathered=(problem.axes[0].taps > 1, False, False)), None)]
+  found = [min(tilings, key=lambda offer: offer[1].seconds) for tilings in candidates(problem)]
+  found.sort(key=lambda offer: offer[1].seconds)
+  return [*found]
+
+
+def candidates(problem: Problem) -> Iterator[list[tuple[Plan, Cost]]]:
+  """Yields for each set of gathered axes and each layout its tilings, with their costs.
+
+  For a canonical, static problem that can be unrolled.
+  """
+  if problem.is_depthwise:
+    yield _depthwise(problem)
+    return
+  for gathered, (rows, columns) in itertools.product(gatherable(problem), layouts(problem)):
+    if all(gathered) and problem.out_channels <= _MAX_FEW_ROWS:
+      rows = CHANNELS_FIRST
+    yield tiled(problem, Plan(gathered, rows, columns))
+
+
+def _depthwise(problem: Problem) -> list[tuple[Plan, Cost]]:
+  """Shifts, scales and adds; no columns are held."""
+  is_wide = problem.data_format == NCDHW and problem.axes[2].input >= _LEAST_WIDTH
+  layout = CHANNELS_FIRST if is_wide else CHANNELS_LAST
+  plan = Plan(gathered=(True, True, True), rows=layout, columns=layout)
+  return [(plan, costs.of_plan(problem, plan))]
+
+
+def gatherable(problem: Problem) -> list[tuple[bool, bool, bool]]:
+  """Returns which sets of axes are worth gathering: those of few enough neighbours to compile."""
+  choices = []
+  # Height first: of equals it was mostly the fastest, and depth the slowest.
+  for depth, width, height in itertools.product((False, True), repeat=3):
+    gathered = (depth, height, width)
+    axes = [axis for axis, is_gathered in zip(problem.axes, gathered) if is_gathered]
+    neighbours = math.prod(axis.taps for axis in axes)
+    if neighbours <= _MAX_NEIGHBOURS and not any(a.is_shuffled or a.taps == 1 for a in axes):
+      choices.append(gathered)
+  return choices
+
+
+def layouts(problem: Problem) -> list[tuple[Layout, Layout]]:
+  """Returns the layouts of rows and columns worth considering."""
+  first, last = CHANNELS_FIRST, CHANNELS_LAST
+  if problem.data_format == NCDHW:
+    if problem.axes[2].input < _LEAST_WIDTH:
+      return [(last, last)]
+    return [(first if problem.in_channels > _MAX_FEW_CHANNELS else last, first)]
+  if 1 < problem.in_channels <= _MAX_FEW_CHANNELS:
+    return [(last, last), (last, first)]
+  return [(last, last)]
+
+
+def tiled(problem: Problem, plan: Plan) -> list[tuple[Plan, Cost]]:
+  """Returns a plan with tiles of what memory allows, and of what caches hold, and their costs."""
+  found = []
+  for budget in (MAX_COLUMN_BYTES, *_CACHE_COLUMN_BYTES):
+    tile, samples = _tile(problem, plan, budget)
+    whole = Plan(plan.gathered, plan.rows, plan.columns, tile, samples)
+    found.append((whole, costs.of_plan(problem, whole)))
+  return found
+
+
+def _tile(
+  problem: Problem, plan: Plan, budget: int
+) -> tuple[tuple[int | None, int | None], int | None]:
+  """Returns how much of depth and height, or how many samples, to compute at a time.
+
+  That holds at most `budget` bytes, or what as many rows as the filter is long need.
+  """
+  depth, height, _ = problem.axes
+  one = problem.replace(batch=1)
+
+  def held(tile: tuple[int | None, int | None]) -> int:
+    return costs.of_plan(one, Plan(plan.gathered, plan.rows, plan.columns, tile)).column_bytes
+
+  sample = held((None, None))
+  if sample <= budget:
+    return (None, None), samples_within(problem.batch, sample, budget)
+  plane = held((depth.stride, None))
+  planes = max(1, budget // max(1, plane))
+  count = -(-depth.input // (planes * depth.stride))
+  planes = -(-depth.input // (count * depth.stride))
+  # What the last tile has too much is cut off with a copy; somewhat smaller tiles may come out.
+  even = (p for p in range(planes, planes // 2, -1) if depth.input % (p * depth.stride) == 0)
+  planes = next(even, planes)
+  rows = None
+  if plane > max(budget, MAX_COLUMN_BYTES):
+    # Tiles shorter than the filter's extent would multiply more for their neighbours than for them.
+    least = max(height.stride, geometry.extent(height.taps, height.dilation))
+    most = max(1, height.input // least)
+    cuts = [
+      -(-height.input // (count * height.stride)) * height.stride
+      for count in range(min(-(-plane // budget), most), most + 1)
+    ]
+    rows = next((rows for rows in cuts if held((depth.stride, rows)) <= budget), cuts[-1])
+  return (planes * depth.stride, rows), None

@@ -1,0 +1,154 @@
+"""Putting the op in the place of TensorFlow's own, and taking it out again.
+
+Everything in TensorFlow that computes this op from Python looks one function up in one module, so
+that is what is replaced, besides the public names of the raw op and the three registered gradients.
+The patch is the process's, not a thread's: TensorFlow has one of each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from types import TracebackType
+from typing import Any
+
+import tensorflow as tf
+
+from tf_conv3d_grad.ops import conv3d_backprop_input
+from tf_conv3d_grad.patching import registered_gradients
+from tf_conv3d_grad.tensorflow import private
+
+
+def patch_tensorflow() -> Patch:
+  """Puts the op in the place of TensorFlow's `Conv3DBackpropInputV2`, wherever TensorFlow calls it.
+
+  That is: `tf.raw_ops.Conv3DBackpropInputV2` and its `tf.compat.v1.raw_ops` alias,
+  `tf.nn.conv3d_transpose`, `tf.nn.conv_transpose`, the registered gradients of `Conv3D`,
+  `Conv3DBackpropInputV2` and `Conv3DBackpropFilterV2`, and with them the Keras layers
+  `Conv3DTranspose`, `Conv3D` and `ConvLSTM3D`. A `tf.function` keeps what it has traced: this op
+  if that was with the patch on, TensorFlow's if not. Its gradient counts as traced when it is first
+  taken.
+
+  As a plain call it holds for all threads until `unpatch_tensorflow()`, and calling it again
+  changes nothing. In a `with` statement it holds until the block ends, however it ends:
+
+      with tf_conv3d_grad.patch_tensorflow():
+        model.fit(...)
+
+  TensorFlow is patched as long as any block is open or a plain call has not been undone.
+
+  Returns:
+    A context manager, for the `with` statement.
+  """
+  with _lock:
+    _state.lasting += 1
+    try:
+      _state.apply()
+    except BaseException:
+      _state.lasting -= 1
+      raise
+    return Patch(_state.epoch)
+
+
+def unpatch_tensorflow() -> None:
+  """Undoes every plain call of `patch_tensorflow`; without one it does nothing.
+
+  Blocks of `with patch_tensorflow():` that are open, here or in other threads, keep the patch until
+  the last of them ends. Then TensorFlow has every function and registry entry back that it had.
+  """
+  with _lock:
+    _state.lasting = 0
+    _state.epoch += 1
+    _state.apply()
+
+
+class Patch:
+  """What `patch_tensorflow` returns; as a context manager it turns that call into a block's."""
+
+  def __init__(self, epoch: int) -> None:
+    self._epoch: int | None = epoch
+
+  def __enter__(self) -> Patch:
+    with _lock:
+      if self._epoch == _state.epoch:
+        _state.lasting -= 1
+      self._epoch = None
+      _state.blocks += 1
+      _state.apply()
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    traceback: TracebackType | None,
+  ) -> None:
+    with _lock:
+      _state.blocks -= 1
+      _state.apply()
+
+
+class _State:
+  """How many plain calls and open blocks want the patch, and what undoes it.
+
+  Attributes:
+    lasting: Plain calls since the last `unpatch_tensorflow`.
+    epoch: Calls of `unpatch_tensorflow`, which tell whether a plain call still counts.
+    blocks: Open `with` blocks.
+  """
+
+  def __init__(self) -> None:
+    self.lasting = 0
+    self.epoch = 0
+    self.blocks = 0
+    self._undo: contextlib.ExitStack | None = None
+
+  def apply(self) -> None:
+    """Makes TensorFlow patched or not, as wanted."""
+    wanted = bool(self.lasting or self.blocks)
+    if wanted and self._undo is None:
+      self._undo = _install()
+    elif not wanted and self._undo is not None:
+      undo, self._undo = self._undo, None
+      undo.close()
+
+
+_lock = threading.RLock()
+_state = _State()
+
+
+def _install() -> contextlib.ExitStack:
+  """Replaces TensorFlow's functions, all or none.
+
+  Returns:
+    What puts them back when closed.
+  """
+  with contextlib.ExitStack() as undo:
+    # TensorFlow keeps forward-mode derivatives, compiled from the gradients that were registered.
+    undo.callback(private.forget_forward_mode)
+    entry = functools.cache(_entry)  # what was one function under several names stays one
+    for module, name in private.op_attributes():
+      original = getattr(module, name)
+      undo.callback(setattr, module, name, original)
+      setattr(module, name, entry(original))
+    registry = private.gradient_registry()
+    for op_type, gradient in registered_gradients.REGISTERED.items():
+      if op_type in registry:
+        undo.callback(registry.__setitem__, op_type, registry[op_type])
+        registry[op_type] = {**registry[op_type], "type": gradient}
+    private.forget_forward_mode()
+    return undo.pop_all()
+
+
+def _entry(original: Any) -> Any:
+  """Returns the op as the replacement of TensorFlow's `original`."""
+
+  @functools.wraps(original)
+  def conv3d_backprop_input_v2(*args: Any, **kwargs: Any) -> tf.Tensor:
+    # This package's own calls of `tf.nn.conv3d_transpose` arrive here as well.
+    if private.calling_tensorflow():
+      return original(*args, **kwargs)
+    return conv3d_backprop_input.conv3d_backprop_input_v2(*args, **kwargs)
+
+  return tf.autograph.experimental.do_not_convert(conv3d_backprop_input_v2)

@@ -1,0 +1,1 @@
+"""Which way of computing a call is taken, and why."""

@@ -1,0 +1,120 @@
+"""Which of the plans that the lowerings offer computes a call.
+
+The policy knows none of the lowerings. What TensorFlow's own op would run, a native offer, is taken
+unless another is expected to take less with the first call, its compilation counted. Where there is
+none, whichever is to take the least in some hundred calls.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+from tf_conv3d_grad import lowering
+from tf_conv3d_grad.lowering.interface import Offer
+from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.problem.functions import Function
+from tf_conv3d_grad.tensorflow import private, processor
+from tf_conv3d_grad.tensorflow.environment import Environment
+
+# XLA compiles a call in 0.15 to 0.5 s, on one core.
+COMPILE_SECONDS = 0.3
+# Calls after which a compilation is to have paid, where TensorFlow's op does not take the case.
+_CALLS = 200
+# How many plans of a lowering are timed by autotuning, compiled or not: each takes a compilation.
+_MOST_TIMED = 4
+
+
+def choose(function: Function, problem: Problem, environment: Environment) -> Offer:
+  """Returns how to compute a function of a problem, called in an environment."""
+  if problem.is_static:  # tensors in it would be kept alive
+    return _remembered(function, problem, environment)
+  return _chosen(function, problem, environment)
+
+
+def choices(function: Function, problem: Problem, environment: Environment) -> list[Offer]:
+  """Returns the best offer of each lowering, compiled and not, that of `choose` first."""
+  chosen = choose(function, problem, environment)
+  best: dict[tuple, Offer] = {}
+  for offer in _offers(function, problem, environment):
+    best.setdefault((offer.lowering, offer.compiled), offer)
+  others = sorted((offer for offer in best.values() if offer != chosen), key=_seconds)
+  return [chosen, *others]
+
+
+def candidates(function: Function, problem: Problem, environment: Environment) -> list[Offer]:
+  """Returns the offers worth timing for a static problem, that of `choose` first."""
+  timed: dict[tuple, list[Offer]] = {}
+  for offer in _offers(function, problem, environment):
+    timed.setdefault((offer.lowering, offer.compiled), []).append(offer)
+  found = [choose(function, problem, environment)]
+  return list(dict.fromkeys(sum((offers[:_MOST_TIMED] for offers in timed.values()), found)))
+
+
+def forget() -> None:
+  """Forgets all choices, as after a change of what is registered."""
+  _remembered.cache_clear()
+
+
+@functools.lru_cache(maxsize=4096)
+def _remembered(function: Function, problem: Problem, environment: Environment) -> Offer:
+  return _chosen(function, problem, environment)
+
+
+def _chosen(function: Function, problem: Problem, environment: Environment) -> Offer:
+  found: list[list[Offer]] = []
+  for each in lowering.REGISTERED:
+    offers = each.offers(function, problem, environment)
+    if offers and offers[0].is_native:
+      # The figures of the others take longer than a small call, and are rarely needed for one.
+      return _native_or_better(offers[0], function, problem, environment)
+    found.append(offers)
+  return _least(_comparable(found), _CALLS, COMPILE_SECONDS)
+
+
+def _native_or_better(
+  native: Offer, function: Function, problem: Problem, environment: Environment
+) -> Offer:
+  """Returns a native offer, or what is to take less with the first call."""
+  if native.cost is None:
+    return native
+  compiling = processor.cores() * COMPILE_SECONDS  # the call itself has all cores
+  may_compile = environment.mode == "auto" and native.cost.seconds > compiling
+  rivals = [native]
+  for each in lowering.REGISTERED:
+    if each is native.lowering:
+      continue
+    may_run = each.rivals_natively(problem)
+    if may_compile or may_run:
+      offers = each.offers(function, problem, environment)
+      rivals += [offer for offer in offers if (may_compile if offer.compiled else may_run)]
+  best = _least(rivals, 1, compiling)
+  return native if best.compiled and not private.xla_compiles() else best
+
+
+def _offers(function: Function, problem: Problem, environment: Environment) -> list[Offer]:
+  return _comparable(
+    [each.offers(function, problem, environment) for each in lowering.REGISTERED]
+  )
+
+
+def _comparable(by_lowering: list[list[Offer]]) -> list[Offer]:
+  """Returns offers, those without a cost only of the first lowering, and of TensorFlow's own."""
+  found: list[Offer] = []
+  for offers in by_lowering:
+    is_first = all(offer.is_native for offer in found)
+    found += [offer for offer in offers if is_first or offer.cost is not None]
+  return found
+
+
+def _least(offers: list[Offer], calls: int, compiling: float) -> Offer:
+  """Returns the offer that is to take the least in so many calls; uncompiled if nobody knows."""
+
+  def total(offer: Offer) -> tuple[float, bool]:
+    return calls * _seconds(offer) + compiling * offer.compiled, offer.compiled
+
+  return min(offers, key=total)
+
+
+def _seconds(offer: Offer) -> float:
+  return math.inf if offer.cost is None else offer.cost.seconds

@@ -1,0 +1,1 @@
+"""What is to be computed, in plain integers wherever sizes are known."""

@@ -1,0 +1,1 @@
+"""What is taken from TensorFlow, and what a call meets there."""

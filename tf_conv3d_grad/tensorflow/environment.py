@@ -1,0 +1,40 @@
+"""Where a call is made, as far as the choice of a way to compute it depends on that."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from tf_conv3d_grad.tensorflow import mode, private
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+  """Where a call is made.
+
+  Attributes:
+    device: "CPU" or "GPU".
+    onednn: Whether TensorFlow's CPU kernels are oneDNN's.
+    in_xla: Whether the function being traced will be compiled by XLA as a whole.
+    mode: Whether to compile calls: True, False or "auto".
+    onednn_bfloat16: Whether, where they are, those of bfloat16 are too, which takes a processor
+      with AVX-512 or AVX-NE-CONVERT. For calls in other dtypes it is not asked.
+  """
+
+  device: str
+  onednn: bool
+  in_xla: bool
+  mode: bool | str
+  onednn_bfloat16: bool = True
+
+  @classmethod
+  def here(cls, dtype: tf.DType, *tensors: tf.Tensor) -> Environment:
+    """Returns the environment of a call in `dtype` with these tensors, made here and now."""
+    return cls(
+      private.device_type(*tensors),
+      private.onednn_enabled(),
+      private.in_xla_context(),
+      False if private.in_v1_control_flow() else mode.current(),
+      dtype != tf.bfloat16 or private.onednn_enabled(dtype),
+    )
