@@ -80,7 +80,7 @@ class DtypeTest(testing.OpTestCase):
   def test_bfloat16_in_float32_is_rounded_once(self, eager):
     case = Case.parse("mb2_id5x4x6_ic4oc30_k3s2d1_ncdhw_bf16")
     problem = validation.validate(**case.arguments())[0]
-    here = Environment("CPU", onednn=True, in_xla=False, mode=False, onednn_bfloat16=False)
+    here = dataclasses.replace(Environment.here(tf.float32), mode=False, onednn_bfloat16=False)
     offer = policy.choose(BACKPROP_INPUT, problem, here)
     self.assertEqual(offer.plan.dtype, tf.float32)
 
