@@ -11,10 +11,12 @@ endif
 # The Pythons that TensorFlow 2.16 or newer has wheels for.
 PYTHON_VERSIONS ?= 3.9 3.10 3.11 3.12 3.13
 
-PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=4 --dist=loadscope
+PYTEST_ARGS ?=
+# A worker grows to 3 GB: TensorFlow keeps what XLA has compiled.
+PYTEST = $(python) -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 # As for tools/compat.py: COMPAT='2.16 2.21:3.11'.
 COMPAT ?=
-COMPAT_ARGS ?= --parameters=all $(PYTEST_ARGS)
+COMPAT_ARGS ?= --parameters=all --numprocesses=auto --maxprocesses=4 --dist=worksteal
 # Processors other than this: at most what oneDNN may use, or that TensorFlow leaves it off, as it
 # does where there is no VNNI. What a processor does not have it still does not use.
 ISAS ?= ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 ONEDNN_MAX_CPU_ISA=AVX512_CORE \
@@ -51,15 +53,15 @@ demo: $(VENV)/.has-examples  ## Train a 3-D segmentation network on a brain volu
 	$(python) examples/brain_segmentation.py $(DEMO_ARGS)
 
 test: $(VENV)/.has-test  ## Run every test with some of its parameters
-	$(python) -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-all: $(VENV)/.has-test  ## Run every test with all of its parameters
-	$(python) -m pytest --parameters=all $(PYTEST_ARGS)
+	$(PYTEST) --parameters=all $(PYTEST_ARGS)
 
 test-isa: $(VENV)/.has-test  ## Run the tests of numbers as on processors of other instruction sets
 	@set -e; for isa in $(ISAS); do \
 	  echo "== $$isa"; \
-	  env $$isa $(python) -m pytest $(PYTEST_ARGS) $(ISA_TESTS) $(ISA_ARGS); \
+	  env $$isa $(PYTEST) $(PYTEST_ARGS) $(ISA_TESTS) $(ISA_ARGS); \
 	done
 
 compat:  ## Run it against TensorFlow 2.16 to 2.21, each set up beside, and write README's matrix
