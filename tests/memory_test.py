@@ -227,7 +227,8 @@ class ProcessTest(parameterized.TestCase):
     self.assertLess(last - first, 64 << 20)
 
   def test_where_memory_is_short_there_is_an_exception_and_then_the_next_call_works(self):
-    output = self.run_script(NEAR_EXHAUSTION, 32 << 20)
+    # Without oneDNN the call may be compiled, and XLA does not survive that it gets no threads.
+    output = self.run_script(NEAR_EXHAUSTION, 32 << 20, TF_CONV3D_GRAD_JIT_COMPILE="false")
     self.assertIn("ResourceExhaustedError", output)
     self.assertIn("then 54.0", output)
 

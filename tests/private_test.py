@@ -173,6 +173,11 @@ class OutsideTest(parameterized.TestCase):
       with tf.Graph().as_default():
         self.assertEqual(private.onednn_enabled.__wrapped__(), expected[0])
 
+  def test_so_they_are_without_onednn(self):
+    test = "OutsideTest.test_without_threads_the_answers_are_the_same"
+    child = testing.run_child(["-m", "tests.private_test", test], TF_ENABLE_ONEDNN_OPTS="0")
+    self.assertEqual(child.returncode, 0, child.stdout + child.stderr)
+
 
 def load(without=None):
   """Loads the module anew, with a module of TensorFlow's missing; returns it and its warnings."""

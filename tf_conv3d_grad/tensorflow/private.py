@@ -355,8 +355,11 @@ def _takes_dilations(dtype: tf.DType) -> bool:
       with tf.Graph().as_default():
         config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
         result = call()
-        with tf.compat.v1.Session(config=config) as session:
+        session = tf.compat.v1.Session(config=config)
+        try:  # a `with` of its own starts a thread where the run fails
           session.run(result)
+        finally:
+          session.close()
   except tf.errors.OpError:
     return False
   return True
