@@ -8,6 +8,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
+from tests import testing
 from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance import oracle, ways
 from tf_conv3d_grad.conformance.case import Case
@@ -97,6 +98,29 @@ class PairsOfChannelsTest(parameterized.TestCase):
       wrong = (np.array(specials(result)) != specials(exact)).any(0)
       self.assertLessEqual({*np.flatnonzero(wrong.any(-1))}, {cell - 1, cell + 1})
       self.assertTrue(np.isnan(result[wrong].astype(np.float64)).all())
+
+
+class TakenApartTest(testing.OpTestCase):
+  """Compiled functions that a vectorized loop makes single operations of, each with a kernel."""
+
+  @parameterized.parameters(
+    "mb1_id5x4x6_ic2oc3_k3s2d1_ncdhw_f64",
+    "mb1_id5x4x6_ic2oc3_k3s1d2_ndhwc_f16",
+    "mb1_id5x4x6_ic2oc3_k3s2d1_ncdhw_f32",
+  )
+  def test_no_kernel_is_made_that_refuses_the_call(self, notation):
+    case = Case.parse(notation)
+    filter, out_backprop = testing.tensors(case)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def compiled(one):
+      return tf_conv3d_grad.Conv3DBackpropInputV2(
+        case.input_sizes, filter, one, **case.attributes()
+      )
+
+    results = tf.vectorized_map(compiled, tf.stack(2 * [out_backprop]))
+    for result in results:
+      self.assert_right(case, case.arguments(), result)
 
 
 if __name__ == "__main__":

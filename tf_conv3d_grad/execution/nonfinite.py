@@ -51,8 +51,9 @@ def exact(problem: Problem, offer: Offer, compute: Compute) -> Compute:
     return functools.partial(_eager, problem, look, compute)
   if not private.in_xla_context():
     return functools.partial(_traced, problem, look, compute, _by_tap)
-  # XLA cannot vectorize a branch over several filters.
-  if _raw_multiplies_padding(problem) or private.in_vectorized_loop():
+  # XLA cannot vectorize a branch over several filters; and what a vectorized loop takes apart must
+  # do without TensorFlow's operation, of which kernels are made wherever it is in a graph, or fail.
+  if _raw_multiplies_padding(problem) or private.is_called_by_vectorized_loop():
     return compute
   return functools.partial(_traced, problem, look, compute, _raw)
 

@@ -262,7 +262,25 @@ def in_vectorized_loop() -> bool:
 
   TensorFlow traces those bodies in a name scope of their own.
   """
-  return "loop_body" in tf.get_current_name_scope().split("/")
+  return _is_loop_body(tf.get_current_name_scope())
+
+
+def is_called_by_vectorized_loop() -> bool:
+  """Returns whether this is such a body, or a function that is traced for one to call.
+
+  TensorFlow takes the functions apart as well, and makes of those that XLA was to compile single
+  operations.
+  """
+  graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+  while graph is not None:
+    if _is_loop_body(graph.get_name_scope()):
+      return True
+    graph = getattr(graph, "outer_graph", None)
+  return False
+
+
+def _is_loop_body(scope: str) -> bool:
+  return "loop_body" in scope.split("/")
 
 
 def shape_tuple(tensor: Any) -> tuple:
