@@ -35,6 +35,7 @@ from tf_conv3d_grad.lowering import cost
 from tf_conv3d_grad.lowering.overlap_add import costs, offers, run
 from tf_conv3d_grad.lowering.overlap_add.plan import Plan
 from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.problem.functions import BACKPROP_INPUT
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
 
 TIMES = pathlib.Path(__file__).parent / "overlap_add_times.json"
@@ -153,7 +154,7 @@ def measured(
     most: How many plans to time; None for all.
     worth: How many times the least cost a plan's may be.
   """
-  problem, weights, out_backprop = validation.validate(**case.arguments(0))
+  problem, weights, out_backprop = validation.validate(BACKPROP_INPUT, **case.arguments(0))
   expected_s = {
     dataclasses.replace(plan, in_xla=True): found.seconds
     for tilings in offers.candidates(problem.canonical)
@@ -242,7 +243,7 @@ def _as_held(name: str, value: float) -> float | dict[tf.DType, float]:
 
 
 def _problem(case: Case) -> Problem:
-  return validation.validate(**case.arguments(0))[0].canonical
+  return validation.validate(BACKPROP_INPUT, **case.arguments(0))[0].canonical
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ class TimingTest(AutotuneTestCase):
     self.assertEqual(list(file["winners"].values()), [taken[0].fields()])
 
   def test_candidates_have_fields_and_names_of_their_own(self):
-    problem = validation.validate(**CASE.arguments())[0]
+    problem = validation.validate(BACKPROP_INPUT, **CASE.arguments())[0]
     for in_xla in (False, True):
       here = Environment("CPU", onednn=True, in_xla=in_xla, mode="auto")
       offers = policy.candidates(BACKPROP_INPUT, problem, here)
@@ -171,7 +171,7 @@ class TimingTest(AutotuneTestCase):
     raced = self.counted()
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
       thread.submit(self.assert_call_is_right, case=OTHER).result(timeout=120)
-    problem, _, _ = validation.validate(**OTHER.arguments())
+    problem, _, _ = validation.validate(BACKPROP_INPUT, **OTHER.arguments())
     candidates = policy.candidates(BACKPROP_INPUT, problem, Environment.here(problem.dtype))
     calls, *_ = raced.call_args.args
     self.assertCountEqual(calls, [offer for offer in candidates if not offer.compiled])
@@ -271,7 +271,7 @@ class FileTest(AutotuneTestCase):
 
   def test_winners_stay_when_plans_are_worded_anew(self):
     timed = self.counted()
-    problem, _, _ = validation.validate(**CASE.arguments())
+    problem, _, _ = validation.validate(BACKPROP_INPUT, **CASE.arguments())
     offers = policy.candidates(BACKPROP_INPUT, problem, Environment.here(problem.dtype))
     for worded in {Offer, *(type(offer.plan) for offer in offers)}:
       self.enter_context(mock.patch.object(worded, "__str__", lambda _: "reworded"))

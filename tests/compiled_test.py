@@ -56,7 +56,7 @@ class RepaidTest(testing.OpTestCase):
   )
   def test_is_right_and_so_are_its_gradients(self, notation, graph):
     case = Case.parse(notation)
-    problem = validation.validate(**case.arguments())[0]
+    problem = validation.validate(BACKPROP_INPUT, **case.arguments())[0]
     here = Environment.here(problem.dtype)
     self.assertTrue(policy.choose(BACKPROP_INPUT, problem, here).compiled)
     sources = testing.tensors(case)

@@ -30,7 +30,7 @@ CASES = (
 
 
 def problem_of(text):
-  return validation.validate(**Case.parse(text).arguments())[0]
+  return validation.validate(BACKPROP_INPUT, **Case.parse(text).arguments())[0]
 
 
 def products(function, *operands):
@@ -99,7 +99,7 @@ class OverlapAddTest(parameterized.TestCase):
     layout=tuple(itertools.product((CHANNELS_LAST, CHANNELS_FIRST), repeat=2)),
   )  # fmt: skip
   def test_columns_that_are_scattered_are_the_bytes_of_the_product(self, text, layout):
-    problem, *operands = validation.validate(**Case.parse(text).arguments())
+    problem, *operands = validation.validate(BACKPROP_INPUT, **Case.parse(text).arguments())
     plan = Plan((False, False, False), *layout)
     expected = of_overlap_add.of_plan(problem.canonical, plan).column_bytes
     compute = functools.partial(OverlapAdd().backprop_input, problem, plan)
@@ -152,7 +152,7 @@ class Im2colTest(parameterized.TestCase):
   @parameterized.product(text=CASES, function=(CONV3D, BACKPROP_FILTER))
   def test_columns_are_the_bytes_of_the_products_operand(self, text, function):
     case = Case.parse(text)
-    problem, filter, out_backprop = validation.validate(**case.arguments())
+    problem, filter, out_backprop = validation.validate(BACKPROP_INPUT, **case.arguments())
     inside = Environment("CPU", onednn=True, in_xla=True, mode="auto")
     (offer,) = Im2col().offers(function, problem, inside)
     tensors = {"filter": filter, "output": out_backprop}

@@ -41,7 +41,7 @@ class OfShapesTest(parameterized.TestCase):
       problem.attributes, (case.data_format, case.padding, case.strides, case.dilations)
     )
     self.assertTrue(problem.is_static)
-    self.assertEqual(problem, validation.validate(**case.arguments())[0])
+    self.assertEqual(problem, validation.validate(BACKPROP_INPUT, **case.arguments())[0])
 
   @parameterized.product(
     padding=("SAME", "VALID"),
@@ -152,7 +152,7 @@ class CanonicalTest(parameterized.TestCase):
   def test_it_has_the_same_result_of_its_live_taps(self, text):
     case = dataclasses.replace(Case.parse(text), dtype="float64")
     arguments = case.arguments()
-    problem, filter, out_backprop = validation.validate(**arguments)
+    problem, filter, out_backprop = validation.validate(BACKPROP_INPUT, **arguments)
     canonical = problem.canonical
     live = problem.live_taps(filter)
     # Those that a shuffled axis has too many are zero.

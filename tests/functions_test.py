@@ -28,7 +28,7 @@ CASES = (
 
 
 def problem_of(text):
-  return validation.validate(**Case.parse(text).arguments())[0]
+  return validation.validate(BACKPROP_INPUT, **Case.parse(text).arguments())[0]
 
 
 def integers(problem):

@@ -53,7 +53,7 @@ class PlansTest(testing.OpTestCase):
   def assert_both_right(self, text, plan, way):
     case = Case.parse(text)
     arguments = case.arguments(0)
-    problem, weights, out_backprop = validation.validate(**arguments)
+    problem, weights, out_backprop = validation.validate(BACKPROP_INPUT, **arguments)
     volume = testing.random_array(case, case.input_sizes, seed=1)
 
     def both(weights, volume, out_backprop):
@@ -71,7 +71,7 @@ class PlansTest(testing.OpTestCase):
 class OffersTest(parameterized.TestCase):
   def offers(self, text, function, **changes):
     where = {"device": "CPU", "onednn": True, "in_xla": False, "mode": "auto", **changes}
-    problem, _, _ = validation.validate(**Case.parse(text).arguments(0))
+    problem, _, _ = validation.validate(BACKPROP_INPUT, **Case.parse(text).arguments(0))
     return IM2COL.offers(function, problem, Environment(**where))
 
   def test_a_plan_holds_at_most_40_mb_of_columns(self):

@@ -32,7 +32,7 @@ CASES = tuple(
 
 def by_group(case):
   """Returns the problem and the offer, None if this TensorFlow's kernel does not take the case."""
-  problem = validation.validate(**case.arguments())[0]
+  problem = validation.validate(BACKPROP_INPUT, **case.arguments())[0]
   found = policy.candidates(BACKPROP_INPUT, problem, Environment.here(problem.dtype))
   found = [offer for offer in found if offer.lowering.name == "kernel"]
   return problem, found[0] if found else None
@@ -61,7 +61,7 @@ class ByGroupTest(testing.OpTestCase):
     ("mb1_id16_ic64oc64g64_k3s1d1_ndhwc_f32", False),  # depthwise
   )
   def test_it_is_taken_where_a_group_has_channels_enough(self, text, taken):
-    problem = validation.validate(**Case.parse(text).arguments())[0]
+    problem = validation.validate(BACKPROP_INPUT, **Case.parse(text).arguments())[0]
     here = Environment("CPU", onednn=True, in_xla=False, mode="auto")
     offer = policy.choose(BACKPROP_INPUT, problem, here)
     self.assertEqual(offer.lowering.name == "kernel" and offer.plan.by_group, taken)
@@ -69,7 +69,7 @@ class ByGroupTest(testing.OpTestCase):
 
 def by_sample(case, by_sample=True):
   """Returns the problem and the plan of the kernel, sample by sample or at once."""
-  problem = validation.validate(**case.arguments())[0]
+  problem = validation.validate(BACKPROP_INPUT, **case.arguments())[0]
   here = dataclasses.replace(Environment.here(problem.dtype), mode=False)
   offer = policy.choose(BACKPROP_INPUT, problem, here)
   return problem, dataclasses.replace(offer.plan, by_sample=by_sample)
@@ -79,7 +79,7 @@ class DtypeTest(testing.OpTestCase):
   @parameterized.parameters(True, False)
   def test_bfloat16_in_float32_is_rounded_once(self, eager):
     case = Case.parse("mb2_id5x4x6_ic4oc30_k3s2d1_ncdhw_bf16")
-    problem = validation.validate(**case.arguments())[0]
+    problem = validation.validate(BACKPROP_INPUT, **case.arguments())[0]
     here = dataclasses.replace(Environment.here(tf.float32), mode=False, onednn_bfloat16=False)
     offer = policy.choose(BACKPROP_INPUT, problem, here)
     self.assertEqual(offer.plan.dtype, tf.float32)

@@ -79,7 +79,7 @@ class PairsOfChannelsTest(parameterized.TestCase):
 
   def test_nor_group_by_group(self):
     case = Case.parse("mb1_id4x5x6_ic4oc6g2_k3s1d1_ndhwc_bf16")
-    problem = validation.validate(**case.arguments())[0]
+    problem = validation.validate(BACKPROP_INPUT, **case.arguments())[0]
     found = policy.candidates(BACKPROP_INPUT, problem, Environment.here(problem.dtype))
     (offer,) = (offer for offer in found if offer.lowering.name == "kernel")
     self.assertTrue(offer.plan.by_group)

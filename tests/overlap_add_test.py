@@ -42,7 +42,7 @@ TILES = ((None, None), (2, None), (1, 3), (None, 2))
 def operands(text):
   case = Case.parse(text)
   arguments = case.arguments(0)
-  problem, weights, out_backprop = validation.validate(**arguments)
+  problem, weights, out_backprop = validation.validate(BACKPROP_INPUT, **arguments)
   return case, arguments, problem, weights, out_backprop
 
 
@@ -165,7 +165,7 @@ class PlansTest(testing.OpTestCase):
 class OffersTest(absltest.TestCase):
   def offers(self, text, function=BACKPROP_INPUT, **changes):
     where = {"device": "CPU", "onednn": True, "in_xla": False, "mode": "auto", **changes}
-    problem, _, _ = validation.validate(**Case.parse(text).arguments(0))
+    problem, _, _ = validation.validate(BACKPROP_INPUT, **Case.parse(text).arguments(0))
     return OVERLAP_ADD.offers(function, problem, Environment(**where))
 
   def test_the_mode_says_what_may_be_compiled(self):

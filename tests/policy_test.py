@@ -19,7 +19,7 @@ from tf_conv3d_grad.tensorflow.environment import Environment
 def problem_of(text):
   case = Case.parse(text)
   arguments = case.arguments(0)
-  return validation.validate(**arguments)[0]
+  return validation.validate(BACKPROP_INPUT, **arguments)[0]
 
 
 def problem_of_shapes(text):

@@ -29,7 +29,7 @@ class TapLoopTest(testing.OpTestCase):
   def test_all_three_functions_are_right(self, text):
     case = Case.parse(text)
     arguments = case.arguments(0)
-    problem, weights, out_backprop = validation.validate(**arguments)
+    problem, weights, out_backprop = validation.validate(BACKPROP_INPUT, **arguments)
     volume = testing.random_array(case, case.input_sizes, seed=1)
     result = exactly(BACKPROP_INPUT, problem)(weights, out_backprop)
     self.assert_right(case, arguments, result)
@@ -42,7 +42,7 @@ class TapLoopTest(testing.OpTestCase):
   def test_infinities_stay_where_the_sum_puts_them(self):
     case = Case.parse(CASES[0])
     arguments = case.arguments(0)
-    problem, weights, _ = validation.validate(**arguments)
+    problem, weights, _ = validation.validate(BACKPROP_INPUT, **arguments)
     poisoned = np.array(arguments["out_backprop"])
     poisoned[0, 0, 0, 0, 0] = np.inf
     result = exactly(BACKPROP_INPUT, problem)(weights, tf.constant(poisoned))
@@ -51,7 +51,7 @@ class TapLoopTest(testing.OpTestCase):
 
   def test_it_is_offered_for_everything_on_a_cpu_at_no_known_cost(self):
     for text in (CASES[0], "mb1_id200x1x1_ic1oc1_k100x1x1s1d1_ndhwc_f32"):
-      problem, _, _ = validation.validate(**Case.parse(text).arguments(0))
+      problem, _, _ = validation.validate(BACKPROP_INPUT, **Case.parse(text).arguments(0))
       for function in (CONV3D, BACKPROP_INPUT, BACKPROP_FILTER):
         for in_xla, mode, compiled in (
           (False, True, True), (False, False, False), (False, "auto", False), (True, True, False)

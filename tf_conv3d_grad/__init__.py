@@ -1,4 +1,4 @@
-"""A drop-in for TensorFlow's `Conv3DBackpropInputV2` that is right everywhere, and fast."""
+"""TensorFlow's `Conv3D` and its two gradients, right everywhere, and fast, on CPUs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ _COMMAND_LINES = ("-m", "tf-conv3d-grad")
 
 if _TYPE_CHECKING or _pathlib.Path([*_sys.argv, ""][0]).stem not in _COMMAND_LINES:
   from tf_conv3d_grad.api import (
+    Conv3D,
+    Conv3DBackpropFilterV2,
     Conv3DBackpropInputV2,
     Explanation,
+    conv3d,
+    conv3d_backprop_filter_v2,
     conv3d_backprop_input_v2,
     explain,
     jit_compile,
@@ -34,9 +38,13 @@ else:
 
 
 __all__ = [
+  "Conv3D",
+  "Conv3DBackpropFilterV2",
   "Conv3DBackpropInputV2",
   "Explanation",
   "__version__",
+  "conv3d",
+  "conv3d_backprop_filter_v2",
   "conv3d_backprop_input_v2",
   "explain",
   "jit_compile",

@@ -10,14 +10,23 @@ except ImportError as error:
     "pip install 'tf_conv3d_grad[tensorflow-cpu]', or 'tf_conv3d_grad[tensorflow]' for GPUs"
   ) from error
 
+from tf_conv3d_grad.ops.conv3d import Conv3D, conv3d
+from tf_conv3d_grad.ops.conv3d_backprop_filter import (
+  Conv3DBackpropFilterV2,
+  conv3d_backprop_filter_v2,
+)
 from tf_conv3d_grad.ops.conv3d_backprop_input import Conv3DBackpropInputV2, conv3d_backprop_input_v2
 from tf_conv3d_grad.patching.patch import patch_tensorflow, unpatch_tensorflow
 from tf_conv3d_grad.planning.explanation import Explanation, explain
 from tf_conv3d_grad.tensorflow.mode import jit_compile
 
 __all__ = [
+  "Conv3D",
+  "Conv3DBackpropFilterV2",
   "Conv3DBackpropInputV2",
   "Explanation",
+  "conv3d",
+  "conv3d_backprop_filter_v2",
   "conv3d_backprop_input_v2",
   "explain",
   "jit_compile",

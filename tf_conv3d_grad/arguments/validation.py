@@ -1,4 +1,4 @@
-"""What each argument of the op must be, and the exception that says otherwise.
+"""What each argument of the three ops must be, and the exception that says otherwise.
 
 TensorFlow's kernels abort the process on some bad values, so nothing reaches them that has not
 passed here. A `Problem` comes out, with a Python integer for every size that is known.
@@ -9,22 +9,24 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tf_conv3d_grad.arguments import checks
-from tf_conv3d_grad.problem import sizes
+from tf_conv3d_grad.problem import functions, geometry, sizes
 from tf_conv3d_grad.problem.axis import Axis, output_length
 from tf_conv3d_grad.problem.definition import Attributes, Problem
+from tf_conv3d_grad.problem.functions import FILTER, INPUT, OUTPUT, Function
 from tf_conv3d_grad.problem.layout import NDHWC, OF_DATA_FORMAT
 from tf_conv3d_grad.problem.sizes import Size
 
 DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 PADDINGS = ("SAME", "VALID")
 DATA_FORMATS = tuple(OF_DATA_FORMAT)
+_SPATIAL = ("depth", "height", "width")
 
 _Dimension = tf.compat.v1.Dimension
 
@@ -33,19 +35,29 @@ _INT64_MAX = 2**63 - 1
 
 
 def validate(
-  input_sizes: Any,
-  filter: Any,  # noqa: A002 - the raw op's name for it
-  out_backprop: Any,
+  function: Function,
+  *,
   strides: Any,
   padding: Any,
-  data_format: Any,
-  dilations: Any,
+  data_format: Any = NDHWC,
+  dilations: Any = None,
+  **given: Any,
 ) -> tuple[Problem, tf.Tensor, tf.Tensor]:
-  """Checks a call of the op.
+  """Checks a call of an op.
+
+  Args:
+    function: Which function of a convolution the op is.
+    strides: As the op's, which all have it; so
+    padding: this,
+    data_format: this, and
+    dilations: this one.
+    **given: The others, by their names: the two tensors, and the result's sizes where the op asks
+      for them.
 
   Returns:
     The problem, with scalar tensors for the sizes that are known only at run time, and the two
-    tensors, of one dtype and of rank 5, from which nothing is computed unless all rules hold.
+    tensors in the function's order, of one dtype and of rank 5, from which nothing is computed
+    unless all rules hold.
 
   Raises:
     tf.errors.InvalidArgumentError: For a bad value or dtype when executing eagerly.
@@ -56,18 +68,26 @@ def validate(
   data_format = _choice("data_format", NDHWC if data_format is None else data_format, DATA_FORMATS)
   strides = _window("strides", strides, data_format)
   dilations = _window("dilations", [1] * 5 if dilations is None else dilations, data_format)
-  filter, out_backprop = _matching(filter, out_backprop)  # noqa: A001
+  attributes = Attributes(data_format, padding, strides, dilations)
 
   rules = checks.Checks()
-  filter = _of_rank_5("filter", filter, rules)  # noqa: A001
-  out_backprop = _of_rank_5("out_backprop", out_backprop, rules)
-  input_shape = _input_shape(input_sizes, rules)
-  attributes = Attributes(data_format, padding, strides, dilations)
-  problem = _problem(input_shape, filter, out_backprop, attributes, rules)
-  filter, out_backprop = rules.guard(filter, out_backprop)  # noqa: A001
-  filter = _with_known(filter, problem.filter_shape)  # noqa: A001
-  out_backprop = _with_known(out_backprop, problem.out_backprop_shape)
-  return _guarded(problem, rules), filter, out_backprop
+  names = [function.argument(operand) for operand in function.operands]
+  tensors = _matching(names, [given[name] for name in names])
+  have_ranks = [tensor.shape.rank is not None for tensor in tensors]
+  tensors = [_of_rank_5(name, tensor, rules) for name, tensor in zip(names, tensors)]
+  shapes = {
+    operand: sizes.shape_of(tensor, is_rank_certain=has_rank)
+    for operand, tensor, has_rank in zip(function.operands, tensors, have_ranks)
+  }
+  if function.asked_by not in names:
+    shapes[function.result] = _vector_of_sizes(function.asked_by, given[function.asked_by], rules)
+  problem = _problem(function, tensors[0].dtype, attributes, shapes, rules)
+  tensors = [
+    _with_known(tensor, functions.shape(operand, problem))
+    for operand, tensor in zip(function.operands, rules.guard(*tensors))
+  ]
+  first, second = tensors
+  return _guarded(problem, rules), first, second
 
 
 def _choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
@@ -110,23 +130,25 @@ def _is_number(value: Any) -> bool:
   return isinstance(value, (numbers.Real, np.bool_)) and not tf.is_tensor(value)
 
 
-def _matching(filter: Any, out_backprop: Any) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: A002
-  """Returns `filter` and `out_backprop` as tensors of one dtype, that of the first tensor."""
+def _matching(names: list[str], values: list[Any]) -> list[tf.Tensor]:
+  """Returns the operands as tensors of one dtype, that of the first that is a tensor already."""
   dtype = None
-  for value in (filter, out_backprop):
+  for value in values:
     if tf.is_tensor(value) or isinstance(value, tf.Variable):
       dtype = getattr(value, "dtype", None)
       break
-  filter = _converted("filter", filter, dtype)  # noqa: A001
-  out_backprop = _converted("out_backprop", out_backprop, filter.dtype)
-  return filter, out_backprop
+  tensors: list[tf.Tensor] = []
+  for name, value in zip(names, values):
+    tensors.append(_converted(name, value, dtype, names[0]))
+    dtype = tensors[0].dtype
+  return tensors
 
 
-def _converted(name: str, value: Any, dtype: tf.DType | None) -> tf.Tensor:
+def _converted(name: str, value: Any, dtype: tf.DType | None, like: str) -> tf.Tensor:
   dtype = None if dtype is None else tf.as_dtype(dtype)
   given = getattr(value, "dtype", None)
   if dtype is not None and tf.is_tensor(value) and given is not None and given != dtype:
-    checks.fail_dtype(f"{name} must have the dtype of filter, {dtype.name}, got {given.name}")
+    checks.fail_dtype(f"{name} must have the dtype of {like}, {dtype.name}, got {given.name}")
   try:
     tensor = tf.convert_to_tensor(value, dtype, name=name)
   except (TypeError, ValueError, OverflowError, tf.errors.OpError) as error:
@@ -171,81 +193,81 @@ def _with_known(tensor: tf.Tensor, shape: list[Size]) -> tf.Tensor:
   return tensor
 
 
-def _input_shape(input_sizes: Any, rules: checks.Checks) -> list[Size]:
-  """Returns the five numbers of `input_sizes`."""
-  needed = "input_sizes must be a vector of 5 integers"
-  input_sizes = _without_objects(input_sizes, needed)
-  values = _static_vector(input_sizes)
+def _vector_of_sizes(name: str, given: Any, rules: checks.Checks) -> list[Size]:
+  """Returns the five numbers of `input_sizes` or `filter_sizes`."""
+  needed = f"{name} must be a vector of 5 integers"
+  given = _without_objects(given, needed)
+  values = _static_vector(name, given)
   if values is None:
-    vector = _integer_tensor(input_sizes, needed)
+    vector = _integer_tensor(name, given, needed)
     partial = tf.get_static_value(vector, partial=True)
     if vector.shape.rank is None:
       rules.equal(tf.rank(vector), 1, f"{needed}: got {{}} dimensions", tf.rank(vector))
       vector = _with_shape(vector, [None], rules)
     rules.equal(vector.shape.rank, 1, f"{needed}: got shape {{}}", vector.shape.as_list())
-    (length,) = sizes.shape_of(vector)
+    (length,) = sizes.shape_of(vector, is_rank_certain=False)
     rules.equal(length, 5, f"{needed}: got {{}}", length)
     vector = tf.cast(_with_shape(vector, [5], rules), tf.int64)
     known = [None] * 5 if partial is None else list(partial)
     values = [vector[i] if size is None else int(size) for i, size in enumerate(known)]
   for size in values:
-    rules.true(size >= 0, "input_sizes must not be negative: got {}", values, given=1)
+    rules.true(size >= 0, f"{name} must not be negative: got {{}}", values, given=1)
   return values
 
 
-def _without_objects(input_sizes: Any, needed: str) -> Any:
-  """Returns `input_sizes`, a list for a shape or an array of objects, with integers for dimensions.
+def _without_objects(given: Any, needed: str) -> Any:
+  """Returns given sizes, a list for a shape or an array of objects, with integers for dimensions.
 
   Dimensions are what the shapes of TensorFlow 1 are made of.
   """
-  if isinstance(input_sizes, tf.TensorShape):
-    plain = [None] if input_sizes.rank is None else input_sizes.as_list()
+  if isinstance(given, tf.TensorShape):
+    plain = [None] if given.rank is None else given.as_list()
   else:
-    is_objects = isinstance(input_sizes, np.ndarray) and input_sizes.dtype == object
-    plain = input_sizes.tolist() if is_objects else input_sizes
+    is_objects = isinstance(given, np.ndarray) and given.dtype == object
+    plain = given.tolist() if is_objects else given
     if not isinstance(plain, (list, tuple)) or _Dimension not in map(type, plain):
       return plain
     plain = [size.value if type(size) is _Dimension else size for size in plain]
   if any(size is None for size in plain):
-    checks.fail(f"{needed}, got {_brief(input_sizes)}")
+    checks.fail(f"{needed}, got {_brief(given)}")
   return plain
 
 
-def _static_vector(input_sizes: Any) -> list[int] | None:
-  """Returns `input_sizes` as integers, None if that needs a tensor."""
-  if isinstance(input_sizes, (list, tuple)) and len(input_sizes) == 5:
-    if all(type(n) is int and 0 <= n <= _INT64_MAX for n in input_sizes):
-      return list(input_sizes)  # the rest of this takes a tenth of a small call's time
-  if isinstance(input_sizes, (list, tuple)) and any(map(tf.is_tensor, input_sizes)):
+def _static_vector(name: str, given: Any) -> list[int] | None:
+  """Returns given sizes as integers, None if that needs a tensor."""
+  if isinstance(given, (list, tuple)) and len(given) == 5:
+    if all(type(n) is int and 0 <= n <= _INT64_MAX for n in given):
+      return list(given)  # the rest of this takes a tenth of a small call's time
+  if isinstance(given, (list, tuple)) and any(map(tf.is_tensor, given)):
     return None
-  if isinstance(input_sizes, tf.Variable):
+  if isinstance(given, tf.Variable):
     if not tf.executing_eagerly():
       return None
-    input_sizes = input_sizes.read_value()
-  if tf.is_tensor(input_sizes):
-    if input_sizes.dtype not in (tf.int32, tf.int64):
+    given = given.read_value()
+  if tf.is_tensor(given):
+    if given.dtype not in (tf.int32, tf.int64):
       checks.fail_dtype(
-        "input_sizes must have one of the dtypes int32, int64, "
-        f"got {getattr(input_sizes.dtype, 'name', input_sizes.dtype)}"
+        f"{name} must have one of the dtypes int32, int64, "
+        f"got {getattr(given.dtype, 'name', given.dtype)}"
       )
-    value = tf.get_static_value(input_sizes)
+    value = tf.get_static_value(given)
     if value is None:
       return None
     array = np.asarray(value)
   else:
-    if input_sizes is None:
-      raise ValueError("input_sizes must be a vector of 5 integers, got None")
-    if isinstance(input_sizes, (list, tuple)) and any(
-      isinstance(size, int) and not -_INT64_MAX <= size <= _INT64_MAX for size in input_sizes
+    if given is None:
+      raise ValueError(f"{name} must be a vector of 5 integers, got None")
+    if isinstance(given, (list, tuple)) and any(
+      isinstance(size, int) and not -_INT64_MAX <= size <= _INT64_MAX for size in given
     ):
-      raise ValueError(f"input_sizes must fit into int64, got {_brief(input_sizes)}")
+      raise ValueError(f"{name} must fit into int64, got {_brief(given)}")
     try:
-      array = np.asarray(input_sizes)
+      array = np.asarray(given)
     except ValueError as error:
       raise ValueError(
-        f"input_sizes must be a vector of 5 integers, got {_brief(input_sizes)}: {error}"
+        f"{name} must be a vector of 5 integers, got {_brief(given)}: {error}"
       ) from None
-    if array.dtype.kind == "f" and isinstance(input_sizes, np.ndarray):
+    if array.dtype.kind == "f" and isinstance(given, np.ndarray):
       # The raw op takes an array of whole floats, though not a list of them.
       with np.errstate(invalid="ignore"):
         whole = array.astype(np.int64)
@@ -253,87 +275,137 @@ def _static_vector(input_sizes: Any) -> list[int] | None:
         array = whole
     if array.dtype.kind not in "iu":
       checks.fail_dtype(
-        f"input_sizes must have one of the dtypes int32, int64, got {_brief(input_sizes)}"
+        f"{name} must have one of the dtypes int32, int64, got {_brief(given)}"
       )
   if array.shape != (5,):
     checks.fail(
-      f"input_sizes must be a vector of 5 integers, got shape {list(array.shape)}: "
+      f"{name} must be a vector of 5 integers, got shape {list(array.shape)}: "
       f"{_brief(array.tolist())}"
     )
   return [int(size) for size in array]
 
 
-def _integer_tensor(input_sizes: Any, needed: str) -> tf.Tensor:
+def _integer_tensor(name: str, given: Any, needed: str) -> tf.Tensor:
   try:
-    tensor = tf.convert_to_tensor(input_sizes, name="input_sizes")
+    tensor = tf.convert_to_tensor(given, name=name)
   except (TypeError, ValueError, OverflowError, tf.errors.OpError) as error:
-    raise ValueError(f"{needed}, got {_brief(input_sizes)}: {error}") from None
+    raise ValueError(f"{needed}, got {_brief(given)}: {error}") from None
   if tensor.dtype not in (tf.int32, tf.int64):
     checks.fail_dtype(
-      f"input_sizes must have one of the dtypes int32, int64, got {tensor.dtype.name}"
+      f"{name} must have one of the dtypes int32, int64, got {tensor.dtype.name}"
     )
   return tensor
 
 
 def _problem(
-  input_shape: list[Size],
-  filter: tf.Tensor,  # noqa: A002
-  out_backprop: tf.Tensor,
+  function: Function,
+  dtype: tf.DType,
   attributes: Attributes,
+  shapes: dict[str, list[Size]],
   rules: checks.Checks,
 ) -> Problem:
   """Returns the problem after stating every rule about two arguments that must agree."""
-  data_format, padding, strides, dilations = attributes
-  filter_shape = sizes.shape_of(filter)
-  out_shape = sizes.shape_of(out_backprop)
-  batch, input_lengths, in_channels = OF_DATA_FORMAT[data_format].split(input_shape)
-  out_batch, output_lengths, out_channels = OF_DATA_FORMAT[data_format].split(out_shape)
-  *taps, filter_in, filter_out = filter_shape
+  layout = OF_DATA_FORMAT[attributes.data_format]
+  of_filter, of_input = map(function.argument, (FILTER, INPUT))
+  batch, lengths, in_channels = layout.split(shapes[INPUT])
+  *taps, filter_in, filter_out = shapes[FILTER]
 
-  _cells("input_sizes", input_shape, rules)
-  rules.equal(
-    out_batch, batch,
-    "out_backprop must have the batch size of input_sizes: got {}, needed {}", out_batch, batch,
-  )  # fmt: skip
-  rules.equal(
-    out_channels, filter_out,
-    "out_backprop must have as many channels as the last dimension of filter: got {}, needed {}",
-    out_channels, filter_out,
-  )  # fmt: skip
-  # A filter of no in channels fits a result of none only.
+  if function.result in shapes:
+    _cells(f"{function.asked_by} must have", shapes[function.result], rules)
+  if OUTPUT in shapes:
+    out_batch, _, out_channels = layout.split(shapes[OUTPUT])
+    rules.equal(
+      out_batch, batch,
+      f"out_backprop must have the batch size of {of_input}: got {{}}, needed {{}}",
+      out_batch, batch,
+    )  # fmt: skip
+    rules.equal(
+      out_channels, filter_out,
+      f"out_backprop must have as many channels as the last dimension of {of_filter}: got {{}}, "
+      "needed {}",
+      out_channels, filter_out,
+    )  # fmt: skip
+  # A filter of no in channels fits an input of none only.
   divisor = sizes.maximum(filter_in, 1)
   rules.equal(
     in_channels % divisor, 0,
-    "input_sizes must have a multiple of the in channels of filter: got {}, "
+    f"{of_input} must have a multiple of the in channels of {of_filter}: got {{}}, "
     "needed a multiple of {}",
     in_channels, filter_in,
   )  # fmt: skip
-  _when_both_or_neither(in_channels, filter_in, rules)
+  _when_both_or_neither(
+    f"{of_input} must have channels only if {of_filter} has in channels: got {{}}, {of_filter} "
+    "has {}", in_channels, filter_in, rules,
+  )  # fmt: skip
   groups = sizes.maximum(in_channels // divisor, 1)
   rules.equal(
     filter_out % groups, 0,
-    "filter must have out channels divisible by the number of groups: got {} out channels, "
-    "needed a multiple of {}, the channels of input_sizes over the in channels of filter",
+    f"{of_filter} must have out channels divisible by the number of groups: got {{}} out channels, "
+    f"needed a multiple of {{}}, the channels of {of_input} over the in channels of {of_filter}",
     filter_out, groups,
   )  # fmt: skip
+  if OUTPUT in shapes:
+    _given_output(function, attributes, shapes, rules)
+  else:
+    fitting = _fitting_output(function, attributes, zip(lengths, taps), rules)
+    shapes = {**shapes, OUTPUT: layout.arranged(batch, fitting, filter_out)}
+    if sizes.is_known(*shapes[OUTPUT]):  # else its cells are many only where memory holds as many
+      _cells("the output of input and filter must have", shapes[OUTPUT], rules)
+  return Problem.of_shapes(dtype, attributes, shapes[FILTER], shapes[INPUT], shapes[OUTPUT])
 
-  names = ("depth", "height", "width")
+
+def _given_output(
+  function: Function,
+  attributes: Attributes,
+  shapes: dict[str, list[Size]],
+  rules: checks.Checks,
+) -> None:
+  """Requires that the output has the lengths that input, filter and attributes give it."""
+  data_format, padding, strides, dilations = attributes
+  of_filter, of_input = map(function.argument, (FILTER, INPUT))
+  _, input_lengths, _ = OF_DATA_FORMAT[data_format].split(shapes[INPUT])
+  _, output_lengths, _ = OF_DATA_FORMAT[data_format].split(shapes[OUTPUT])
   for name, n, k, o, stride, dilation in zip(
-    names, input_lengths, taps, output_lengths, strides, dilations
+    _SPATIAL, input_lengths, shapes[FILTER], output_lengths, strides, dilations
   ):
     needed = output_length(n, k, stride, dilation, padding)
     rules.equal(
       o, needed,
-      f"out_backprop must have the {name} that input_sizes, filter, strides, dilations and padding "
-      f"give: got {{}}, needed {{}} for {name} {{}} of input_sizes, {{}} taps, stride {stride}, "
-      f"dilation {dilation}, {padding}", o, needed, n, k,
+      f"out_backprop must have the {name} that {of_input}, {of_filter}, strides, dilations and "
+      f"padding give: got {{}}, needed {{}} for {name} {{}} of {of_input}, {{}} taps, stride "
+      f"{stride}, dilation {dilation}, {padding}", o, needed, n, k,
     )  # fmt: skip
-  return Problem.of_shapes(out_backprop.dtype, attributes, filter_shape, input_shape, out_shape)
 
 
-def _when_both_or_neither(in_channels: Size, filter_in: Size, rules: checks.Checks) -> None:
-  """Requires that the result has channels if and only if the filter has in channels."""
-  message = "input_sizes must have channels only if filter has in channels: got {}, filter has {}"
+def _fitting_output(
+  function: Function,
+  attributes: Attributes,
+  lengths: Iterable[tuple[Size, Size]],
+  rules: checks.Checks,
+) -> list[Size]:
+  """Returns the output's lengths, where the filter has to fit, as TensorFlow's convolution asks.
+
+  An input that is one step short of it gives an output of no cells.
+  """
+  found = []
+  steps = zip(attributes.strides, attributes.dilations)
+  for name, (n, k), (stride, dilation) in zip(_SPATIAL, lengths, steps):
+    if attributes.padding == "VALID":
+      spanned = geometry.extent(k, dilation)
+      rules.true(
+        geometry.valid_output(n, k, stride, dilation) >= 0,
+        f"filter must fit into {function.asked_by} with padding VALID: got {{}} cells of {name} "
+        f"spanned by {{}} taps with dilation {dilation}, needed at most {{}}", spanned, k, n,
+        given=spanned, needed=n,
+      )  # fmt: skip
+    found.append(output_length(n, k, stride, dilation, attributes.padding))
+  return found
+
+
+def _when_both_or_neither(
+  message: str, in_channels: Size, filter_in: Size, rules: checks.Checks
+) -> None:
+  """Requires that the input has channels if and only if the filter has in channels."""
   if sizes.is_known(in_channels, filter_in):
     # TensorFlow takes a result of no channels with any filter, and gives it back empty.
     rules.true(in_channels == 0 or filter_in > 0, message, in_channels, filter_in)
@@ -342,9 +414,9 @@ def _when_both_or_neither(in_channels: Size, filter_in: Size, rules: checks.Chec
     rules.true(holds, message, in_channels, filter_in)
 
 
-def _cells(name: str, shape: list[Size], rules: checks.Checks) -> None:
+def _cells(tensor_must_have: str, shape: list[Size], rules: checks.Checks) -> None:
   """Requires that the number of cells fits into TensorFlow's 64-bit count."""
-  message = f"{name} must have fewer than 2^63 cells: got {{}}"
+  message = f"{tensor_must_have} fewer than 2^63 cells: got {{}}"
   if sizes.is_known(*shape):
     rules.true(math.prod(size for size in shape if size) <= _INT64_MAX, message, shape)
   else:

@@ -8,7 +8,6 @@ found.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,9 @@ import tensorflow as tf
 
 from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.execution import execute
+from tf_conv3d_grad.lowering.interface import Compute
 from tf_conv3d_grad.planning import autotune
-from tf_conv3d_grad.problem.functions import BACKPROP_INPUT
+from tf_conv3d_grad.problem.functions import Function
 from tf_conv3d_grad.tensorflow import mode, private
 from tf_conv3d_grad.tensorflow.cache import Cache
 from tf_conv3d_grad.tensorflow.environment import Environment
@@ -28,19 +28,30 @@ CAPACITY = 4096
 _LISTS = (list, tuple)
 _INTEGERS = {int}
 
-_cache: Cache[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = Cache(CAPACITY)
+_cache: Cache[Compute] = Cache(CAPACITY)
 
 
 def find(
-  input_sizes: Any,
-  filter: Any,  # noqa: A002
-  out_backprop: Any,
+  function: Function,
+  result_sizes: Any,
+  first: Any,
+  second: Any,
   strides: Any,
   padding: Any,
   data_format: Any,
   dilations: Any,
-) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None:
-  """Returns the function of `filter` and `out_backprop` that computes a call, checked and planned.
+) -> Compute | None:
+  """Returns the function of an op's two tensors that computes a call, checked and planned.
+
+  Args:
+    function: Which function of a convolution the op is.
+    result_sizes: What the op is given as its result's sizes; None where it is given none.
+    first: The first of the function's operands, and
+    second: the second.
+    strides: As the op's, and so
+    padding: this,
+    data_format: this, and
+    dilations: this one.
 
   Returns:
     None where the call has to be checked each time: while building a graph or recording a gradient,
@@ -52,40 +63,49 @@ def find(
   if not tf.executing_eagerly() or private.is_recording():
     return None
   tensor = _eager_tensor()
-  if type(filter) is not tensor or type(out_backprop) is not tensor:
+  if type(first) is not tensor or type(second) is not tensor:
     return None
   # Of a list with a tensor in it no key can be made, and other values than integers are no hit.
   if type(strides) not in _LISTS or type(dilations) not in _LISTS:
     return None
-  if type(input_sizes) is tensor or type(input_sizes) is np.ndarray:
-    if input_sizes.dtype not in (tf.int32, tf.int64):
+  if type(result_sizes) is tensor or type(result_sizes) is np.ndarray:
+    if result_sizes.dtype not in (tf.int32, tf.int64):
       return None
-    input_sizes = np.asarray(input_sizes).tolist()
-    if type(input_sizes) is not list:
+    result_sizes = np.asarray(result_sizes).tolist()
+    if type(result_sizes) is not list:
       return None
-  elif type(input_sizes) not in _LISTS or {*map(type, input_sizes)} != _INTEGERS:
+  elif result_sizes is None:
+    if function.asked_by not in function.operands:
+      return None
+  elif type(result_sizes) not in _LISTS or {*map(type, result_sizes)} != _INTEGERS:
     return None
   key = (
-    tuple(input_sizes),
+    function.name,
+    result_sizes and tuple(result_sizes),
     tuple(strides),
     tuple(dilations),
     padding,
     data_format,
-    filter.dtype,
-    out_backprop.dtype,
-    private.shape_tuple(filter),
-    private.shape_tuple(out_backprop),
+    first.dtype,
+    second.dtype,
+    private.shape_tuple(first),
+    private.shape_tuple(second),
     mode.current(),
     autotune.is_on(),
-    private.has_gpu() and private.device_type(filter, out_backprop),
+    private.has_gpu() and private.device_type(first, second),
   )
 
-  def prepare() -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+  def prepare() -> Compute:
     problem, _, _ = validation.validate(
-      input_sizes, filter, out_backprop, strides, padding, data_format, dilations
+      function,
+      **function.arguments(first, second, result_sizes),
+      strides=strides,
+      padding=padding,
+      data_format=data_format,
+      dilations=dilations,
     )
-    environment = Environment.here(problem.dtype, filter, out_backprop)
-    return execute.prepared(BACKPROP_INPUT, problem, environment)
+    environment = Environment.here(problem.dtype, first, second)
+    return execute.prepared(function, problem, environment)
 
   try:
     return _cache.get(key, prepare)

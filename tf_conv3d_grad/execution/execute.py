@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -12,7 +13,7 @@ from tf_conv3d_grad.lowering.interface import Compute, Offer
 from tf_conv3d_grad.planning import autotune, policy
 from tf_conv3d_grad.problem import sizes
 from tf_conv3d_grad.problem.definition import Problem
-from tf_conv3d_grad.problem.functions import BACKPROP_INPUT, Function
+from tf_conv3d_grad.problem.functions import Function
 from tf_conv3d_grad.tensorflow import memory, private
 from tf_conv3d_grad.tensorflow.cache import Cache
 from tf_conv3d_grad.tensorflow.environment import Environment
@@ -34,6 +35,26 @@ def compute(function: Function, problem: Problem, *operands: tf.Tensor) -> tf.Te
   return result
 
 
+def native(
+  function: Function, problem: Problem, *operands: tf.Tensor
+) -> Callable[..., tf.Tensor] | None:
+  """Returns TensorFlow's own operation for a graph, None where something else is to compute.
+
+  Args:
+    function: The function.
+    problem: The problem.
+    *operands: The two tensors, of which only the devices are looked at.
+
+  Returns:
+    A function of the two tensors and of a keyword `name`.
+  """
+  if problem.is_empty:
+    return None
+  environment = Environment.here(problem.dtype, *operands)
+  offer = _chosen(function, problem, environment, private.in_vectorized_loop())
+  return offer.lowering.native(function, problem, offer.plan)
+
+
 def forget() -> None:
   """Forgets what was prepared for eager calls."""
   _prepared.clear()
@@ -52,9 +73,7 @@ def prepared(
   if problem.is_empty:
     return lambda *_: memory.zeros(shape, problem.dtype)
   offer = _chosen(function, problem, environment, vectorized)
-  compute = _by_offer(function, problem, environment, offer)
-  # The derivatives promise nothing about infinities and NaNs.
-  return nonfinite.exact(problem, offer, compute) if function is BACKPROP_INPUT else compute
+  return nonfinite.exact(function, problem, offer, _by_offer(function, problem, environment, offer))
 
 
 def _chosen(
@@ -96,6 +115,4 @@ def _uncompiled(
   environment = dataclasses.replace(environment, mode=False)
   offer = policy.choose(function, problem, environment)  # not timed: this may be a timing
   compute = _by_offer(function, problem, environment, offer)
-  if function is BACKPROP_INPUT:
-    compute = nonfinite.exact(problem, offer, compute)
-  return compute(*operands)
+  return nonfinite.exact(function, problem, offer, compute)(*operands)

@@ -1,16 +1,17 @@
 """Infinities and NaNs, which must reach exactly the cells that the sum says.
 
 The fast lowerings, TensorFlow's kernels among them, multiply padding too, and infinity times zero
-is NaN: with one in the filter, cells near the borders would turn NaN that no such tap reaches. So
-where a filter is not finite, the loop over the taps computes the result, which multiplies no
-padding; in a function that XLA compiles as a whole it is TensorFlow's own operation, which is as
-exact as users know it and compiles in a quarter of the time. Whether the filter is finite costs one
-sum over it, or over the result where that is smaller.
+is NaN: with one in the filter of a convolution, cells near the borders would turn NaN that no such
+tap reaches. So where the operand that padding is multiplied by is not finite, the loop over the
+taps computes the result, which multiplies no padding; in a function that XLA compiles as a whole it
+is TensorFlow's own operation, which is as exact as users know it and compiles in a quarter of the
+time. Whether an operand is finite costs one sum over it, or over the result where that is smaller.
 
-In `out_backprop` they mostly need no care: there they only meet taps that reach them. But oneDNN's
-bfloat16 kernels take channels in pairs and, on processors without AMX, pair an odd last one with a
-channel of the cell beside it, multiplied by zero. There `out_backprop` is looked at in the same
-way. For a pointwise filter nothing is: the look would take up to a third of such a call.
+In the other operand they mostly need no care: there they only meet taps that reach them. But
+oneDNN's bfloat16 kernels take channels in pairs and, on processors without AMX, pair an odd last
+one with a channel of the cell beside it, multiplied by zero. There the other operand is looked at
+in the same way. For a pointwise filter nothing is: the look would take up to a third of such a
+call.
 """
 
 from __future__ import annotations
@@ -27,58 +28,61 @@ import tensorflow as tf
 from tf_conv3d_grad.execution import compiled
 from tf_conv3d_grad.lowering.interface import Compute, Offer
 from tf_conv3d_grad.lowering.tap_loop import exactly
-from tf_conv3d_grad.problem import geometry, sizes
+from tf_conv3d_grad.problem import functions, geometry, sizes
 from tf_conv3d_grad.problem.definition import Attributes, Problem
-from tf_conv3d_grad.problem.functions import BACKPROP_INPUT
+from tf_conv3d_grad.problem.functions import FILTER, INPUT, OUTPUT, Function
 from tf_conv3d_grad.tensorflow import private
 
 # What a look at one more tensor costs, in values looked at.
 _ONE_MORE = 2**15
 
 
-def exact(problem: Problem, offer: Offer, compute: Compute) -> Compute:
-  """Returns the gradient in the input, made exact for operands that are not finite.
+def exact(function: Function, problem: Problem, offer: Offer, compute: Compute) -> Compute:
+  """Returns a function of a convolution, made exact for operands that are not finite.
 
   Args:
+    function: The function.
     problem: The problem.
     offer: How `compute` computes it.
-    compute: Takes `filter` and `out_backprop`, returns the result.
+    compute: Takes the function's operands, returns the result.
   """
-  if not offer.lowering.multiplies_padding(BACKPROP_INPUT, problem, offer.plan):
+  if not offer.lowering.multiplies_padding(function, problem, offer.plan):
     return compute
-  look = _Look.of(problem, offer)
+  look = _Look.of(function, problem, offer)
   if tf.executing_eagerly():
-    return functools.partial(_eager, problem, look, compute)
+    return functools.partial(_eager, function, problem, look, compute)
   if not private.in_xla_context():
-    return functools.partial(_traced, problem, look, compute, _by_tap)
+    return functools.partial(_traced, function, problem, look, compute, _by_tap)
   # XLA cannot vectorize a branch over several filters; and what a vectorized loop takes apart must
   # do without TensorFlow's operation, of which kernels are made wherever it is in a graph, or fail.
   if _raw_multiplies_padding(problem) or private.is_called_by_vectorized_loop():
     return compute
-  return functools.partial(_traced, problem, look, compute, _raw)
+  return functools.partial(_traced, function, problem, look, compute, _raw)
 
 
 class _Look(NamedTuple):
   """What is looked at for infinities and NaNs.
 
   Attributes:
-    operands: How many of `filter` and `out_backprop`.
+    operands: Which of the two operands, by their places.
     at_result: Whether the result is looked at before them, which shows them too.
   """
 
-  operands: int
+  operands: tuple[int, ...]
   at_result: bool
 
   @classmethod
-  def of(cls, problem: Problem, offer: Offer) -> _Look:
-    shapes = [problem.filter_shape]
-    if offer.lowering.multiplies_neighbours(BACKPROP_INPUT, problem, offer.plan):
-      shapes.append(problem.out_backprop_shape)
-    if not sizes.is_known(*problem.input_shape, *itertools.chain(*shapes)):
-      return cls(len(shapes), at_result=False)
+  def of(cls, function: Function, problem: Problem, offer: Offer) -> _Look:
+    places: tuple[int, ...] = (1 - function.operands.index(function.padded),)
+    if offer.lowering.multiplies_neighbours(function, problem, offer.plan):
+      places = (0, 1)
+    shapes = [functions.shape(function.operands[place], problem) for place in places]
+    result = function.shape(problem)
+    if not sizes.is_known(*result, *itertools.chain(*shapes)):
+      return cls(places, at_result=False)
     # Whichever is less: a filter may be a hundred times larger than the result.
     values = sum(map(math.prod, shapes)) + _ONE_MORE * (len(shapes) - 1)
-    return cls(len(shapes), at_result=math.prod(problem.input_shape) < values)
+    return cls(places, at_result=math.prod(result) < values)
 
 
 def _raw_multiplies_padding(problem: Problem) -> bool:
@@ -101,21 +105,16 @@ def _raw_multiplies_padding(problem: Problem) -> bool:
 
 
 def _eager(
-  problem: Problem,
-  look: _Look,
-  compute: Compute,
-  filter: tf.Tensor,  # noqa: A002
-  out_backprop: tf.Tensor,
+  function: Function, problem: Problem, look: _Look, compute: Compute, *operands: tf.Tensor
 ) -> tf.Tensor:
-  operands = (filter, out_backprop)[: look.operands]
   if not look.at_result:
-    if all(map(_is_finite, operands)):
-      return compute(filter, out_backprop)
+    if all(_is_finite(operands[place]) for place in look.operands):
+      return compute(*operands)
   else:
-    result = compute(filter, out_backprop)
-    if _is_finite(result) or all(map(_is_finite, operands)):
+    result = compute(*operands)
+    if _is_finite(result) or all(_is_finite(operands[place]) for place in look.operands):
       return result
-  return exactly(BACKPROP_INPUT, problem)(filter, out_backprop)
+  return exactly(function, problem)(*operands)
 
 
 def _is_finite(tensor: tf.Tensor) -> bool:
@@ -133,20 +132,20 @@ def _is_finite(tensor: tf.Tensor) -> bool:
 
 
 def _traced(
+  function: Function,
   problem: Problem,
   look: _Look,
   compute: Compute,
-  instead: Callable[[Problem, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
-  filter: tf.Tensor,  # noqa: A002
-  out_backprop: tf.Tensor,
+  instead: Callable[..., tf.Tensor],
+  *operands: tf.Tensor,
 ) -> tf.Tensor:
-  result = compute(filter, out_backprop)
+  result = compute(*operands)
 
   def recomputed() -> tf.Tensor:
-    return instead(problem, result, filter, out_backprop)
+    return instead(function, problem, result, *operands)
 
   def unless_not_finite() -> tf.Tensor:
-    finite = map(_has_finite_sum, (filter, out_backprop)[: look.operands])
+    finite = [_has_finite_sum(operands[place]) for place in look.operands]
     return tf.cond(functools.reduce(tf.logical_and, finite), lambda: result, recomputed)
 
   if not look.at_result:
@@ -162,16 +161,13 @@ def _has_finite_sum(tensor: tf.Tensor) -> tf.Tensor:
 
 
 def _raw(
-  problem: Problem,
-  result: tf.Tensor,
-  filter: tf.Tensor,  # noqa: A002
-  out_backprop: tf.Tensor,
+  function: Function, problem: Problem, result: tf.Tensor, *operands: tf.Tensor
 ) -> tf.Tensor:
   del result
-  return private.raw_backprop_input(
-    input_sizes=tf.cast(sizes.as_tensor(problem.input_shape), tf.int32),
-    filter=filter,
-    out_backprop=out_backprop,
+  first, second = operands
+  asked = tf.cast(sizes.as_tensor(function.shape(problem)), tf.int32)
+  return private.raw_op(function.op)(
+    **function.arguments(first, second, asked),
     strides=problem.layout.arranged(1, problem.strides, 1),
     padding=problem.padding,
     data_format=problem.data_format,
@@ -180,24 +176,24 @@ def _raw(
 
 
 def _by_tap(
-  problem: Problem,
-  result: tf.Tensor,
-  filter: tf.Tensor,  # noqa: A002
-  out_backprop: tf.Tensor,
+  function: Function, problem: Problem, result: tf.Tensor, *operands: tf.Tensor
 ) -> tf.Tensor:
-  return _function_by_tap(problem.dtype, problem.attributes).get()(result, filter, out_backprop)
+  by_tap = _function_by_tap(function, problem.dtype, problem.attributes)
+  return by_tap.get()(result, *operands)
 
 
 @functools.lru_cache(maxsize=256)
-def _function_by_tap(dtype: tf.DType, attributes: Attributes) -> compiled.OfEachGraph:
+def _function_by_tap(
+  function: Function, dtype: tf.DType, attributes: Attributes
+) -> compiled.OfEachGraph:
   """Returns the loop over the taps as one function for all shapes, so that graphs stay small."""
 
-  def by_tap(result: tf.Tensor, filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
+  def by_tap(result: tf.Tensor, *operands: tf.Tensor) -> tf.Tensor:
     # XLA may compile this after all (it compiles gradients that were not traced for it), and then
     # has to know the sizes: from a shape it does.
-    shapes = map(sizes.shape_of, (filter, result, out_backprop))
-    problem = Problem.of_shapes(dtype, attributes, *shapes)
-    return exactly(BACKPROP_INPUT, problem)(filter, out_backprop)
+    tensors = {function.result: result, **dict(zip(function.operands, operands))}
+    shapes = (sizes.shape_of(tensors[name]) for name in (FILTER, INPUT, OUTPUT))
+    return exactly(function, Problem.of_shapes(dtype, attributes, *shapes))(*operands)
 
   def make() -> Callable:
     # Inlined, its hundreds of operations would each be told that they are not to run: 7 of the 68

@@ -60,6 +60,16 @@ class Lowering:
     del function, problem, plan
     return False
 
+  def native(
+    self, function: Function, problem: Problem, plan: Any
+  ) -> Callable[..., tf.Tensor] | None:
+    """Returns TensorFlow's own operation, where a plan is just that in a graph.
+
+    It is a function of the two operands and of a keyword `name`.
+    """
+    del function, problem, plan
+    return None
+
   def untiled(self, plan: Any) -> Any:
     """Returns a plan that loops over no tiles: TensorFlow vectorizes no such loop under XLA."""
     return plan

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import tensorflow as tf
-
-from tf_conv3d_grad.arguments import validation
-from tf_conv3d_grad.execution import eager_calls
-from tf_conv3d_grad.ops import derivatives
+from tf_conv3d_grad.ops.call import call
 from tf_conv3d_grad.problem.functions import BACKPROP_INPUT
 
 
@@ -57,36 +51,17 @@ def conv3d_backprop_input_v2(  # type: ignore[no-untyped-def]  # the raw op's si
     TypeError: For a dtype that is not supported while building a graph, and for an attribute of the
       wrong Python type.
   """
-  prepared = eager_calls.find(
-    input_sizes, filter, out_backprop, strides, padding, data_format, dilations
-  )
-  if prepared is not None:
-    return prepared(filter, out_backprop)
-  return _validated(
-    input_sizes, filter, out_backprop, strides, padding, data_format, dilations, name
+  return call(
+    BACKPROP_INPUT,
+    input_sizes,
+    filter,
+    out_backprop,
+    strides,
+    padding,
+    data_format,
+    dilations,
+    name,
   )
 
 
 Conv3DBackpropInputV2 = conv3d_backprop_input_v2
-
-
-# AutoGraph would convert this package too when a user's function is traced, which takes long and
-# changes nothing.
-@tf.autograph.experimental.do_not_convert
-def _validated(
-  input_sizes: Any,
-  filter: Any,  # noqa: A002
-  out_backprop: Any,
-  strides: Any,
-  padding: Any,
-  data_format: Any,
-  dilations: Any,
-  name: str | None,
-) -> tf.Tensor:
-  problem, filter, out_backprop = validation.validate(  # noqa: A001
-    input_sizes, filter, out_backprop, strides, padding, data_format, dilations
-  )
-  result = derivatives.apply(BACKPROP_INPUT, problem, filter, out_backprop)
-  if tf.executing_eagerly():
-    return result
-  return tf.identity(result, name=name or "Conv3DBackpropInputV2")

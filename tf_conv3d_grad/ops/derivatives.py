@@ -58,6 +58,23 @@ def apply(function: Function, problem: Problem, *operands: tf.Tensor) -> tf.Tens
   return result
 
 
+def in_the_place_of_tensorflow(
+  function: Function, problem: Problem, *operands: tf.Tensor, name: str | None = None
+) -> tf.Tensor:
+  """Returns a function of a convolution where TensorFlow's own operation was called for.
+
+  In a graph that is the operation itself where it does what would be done: its registered gradient
+  is this package's while TensorFlow is patched, and its infinities are what TensorFlow's users
+  know. So a network costs no more than it did, and what TensorFlow makes of the operation (fused
+  with bias and activation, for one) it still does.
+  """
+  if not tf.executing_eagerly():
+    native = execute.native(function, problem, *operands)
+    if native is not None:
+      return native(*operands, name=name)
+  return apply(function, problem, *operands)
+
+
 def _gradients(
   function: Function, problem: Problem, operands: tuple, gradient: tf.Tensor
 ) -> list[tf.Tensor]:

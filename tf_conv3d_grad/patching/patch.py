@@ -9,15 +9,28 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 import tensorflow as tf
 
-from tf_conv3d_grad.ops import conv3d_backprop_input
+from tf_conv3d_grad.ops import derivatives
+from tf_conv3d_grad.ops.call import checked
+from tf_conv3d_grad.ops.conv3d import conv3d
+from tf_conv3d_grad.ops.conv3d_backprop_filter import conv3d_backprop_filter_v2
+from tf_conv3d_grad.ops.conv3d_backprop_input import conv3d_backprop_input_v2
 from tf_conv3d_grad.patching import registered_gradients
+from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
 from tf_conv3d_grad.tensorflow import private
+
+OPS = {
+  conv3d: CONV3D,
+  conv3d_backprop_input_v2: BACKPROP_INPUT,
+  conv3d_backprop_filter_v2: BACKPROP_FILTER,
+}
 
 
 def patch_tensorflow() -> Patch:
@@ -128,10 +141,11 @@ def _install() -> contextlib.ExitStack:
     # TensorFlow keeps forward-mode derivatives, compiled from the gradients that were registered.
     undo.callback(private.forget_forward_mode)
     entry = functools.cache(_entry)  # what was one function under several names stays one
-    for module, name in private.op_attributes():
-      original = getattr(module, name)
-      undo.callback(setattr, module, name, original)
-      setattr(module, name, entry(original))
+    for op in OPS:
+      for module, name in private.op_attributes(op.__name__):
+        original = getattr(module, name)
+        undo.callback(setattr, module, name, original)
+        setattr(module, name, entry(op, original))
     registry = private.gradient_registry()
     for op_type, gradient in registered_gradients.REGISTERED.items():
       if op_type in registry:
@@ -141,14 +155,19 @@ def _install() -> contextlib.ExitStack:
     return undo.pop_all()
 
 
-def _entry(original: Any) -> Any:
-  """Returns the op as the replacement of TensorFlow's `original`."""
+def _entry(op: Callable[..., tf.Tensor], original: Callable[..., tf.Tensor]) -> Any:
+  """Returns an op as the replacement of TensorFlow's `original`."""
+  signature = inspect.signature(op)
 
   @functools.wraps(original)
-  def conv3d_backprop_input_v2(*args: Any, **kwargs: Any) -> tf.Tensor:
+  def in_its_place(*args: Any, **kwargs: Any) -> tf.Tensor:
     # This package's own calls of `tf.nn.conv3d_transpose` arrive here as well.
     if private.calling_tensorflow():
       return original(*args, **kwargs)
-    return conv3d_backprop_input.conv3d_backprop_input_v2(*args, **kwargs)
+    if tf.executing_eagerly():
+      return op(*args, **kwargs)
+    given = signature.bind(*args, **kwargs)
+    given.apply_defaults()
+    return checked(OPS[op], derivatives.in_the_place_of_tensorflow, **given.arguments)
 
-  return tf.autograph.experimental.do_not_convert(conv3d_backprop_input_v2)
+  return tf.autograph.experimental.do_not_convert(in_its_place)

@@ -17,9 +17,17 @@ import tensorflow as tf
 
 from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.ops import derivatives
-from tf_conv3d_grad.problem import sizes
-from tf_conv3d_grad.problem.definition import Problem
-from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
+from tf_conv3d_grad.problem import functions, sizes
+from tf_conv3d_grad.problem.definition import Attributes, Problem
+from tf_conv3d_grad.problem.functions import (
+  BACKPROP_FILTER,
+  BACKPROP_INPUT,
+  CONV3D,
+  FILTER,
+  INPUT,
+  OUTPUT,
+  Function,
+)
 from tf_conv3d_grad.problem.layout import OF_DATA_FORMAT
 from tf_conv3d_grad.tensorflow import private
 from tf_conv3d_grad.tensorflow.cache import Cache
@@ -31,41 +39,45 @@ _problems: Cache[Problem] = Cache(4096)
 def conv3d(op: Any, gradient: tf.Tensor) -> list:
   """Returns the gradients of a `Conv3D` in its input and its filter."""
   input, filter = op.inputs  # noqa: A001
-  problem, filter, gradient = _validated(  # noqa: A001
-    op, _shape(input), filter, _without_wrong_shape(op, gradient)
-  )
-  input = _with_shape(input, problem.input_shape)  # noqa: A001
-  return [
-    derivatives.apply(BACKPROP_INPUT, problem, filter, gradient),
-    derivatives.apply(BACKPROP_FILTER, problem, input, gradient),
-  ]
+  return _gradients(CONV3D, op, {FILTER: filter, INPUT: input, OUTPUT: gradient})
 
 
 def backprop_input(op: Any, gradient: tf.Tensor) -> list:
   """Returns the gradients of a `Conv3DBackpropInputV2` in its filter and its out_backprop."""
   _, filter, out_backprop = op.inputs  # noqa: A001
-  problem, filter, out_backprop = _validated(  # noqa: A001
-    op, _shape(gradient), filter, _without_wrong_shape(op, out_backprop)
-  )
-  gradient = _with_shape(gradient, problem.input_shape)
-  return [
-    None,
-    derivatives.apply(BACKPROP_FILTER, problem, gradient, out_backprop),
-    derivatives.apply(CONV3D, problem, filter, gradient),
-  ]
+  tensors = {FILTER: filter, INPUT: gradient, OUTPUT: out_backprop}
+  return [None, *_gradients(BACKPROP_INPUT, op, tensors)]
 
 
 def backprop_filter(op: Any, gradient: tf.Tensor) -> list:
   """Returns the gradients of a `Conv3DBackpropFilterV2` in its input and its out_backprop."""
   input, _, out_backprop = op.inputs  # noqa: A001
-  problem, gradient, out_backprop = _validated(
-    op, _shape(input), gradient, _without_wrong_shape(op, out_backprop)
-  )
-  input = _with_shape(input, problem.input_shape)  # noqa: A001
+  tensors = {FILTER: gradient, INPUT: input, OUTPUT: out_backprop}
+  in_input, in_out_backprop = _gradients(BACKPROP_FILTER, op, tensors)
+  return [in_input, None, in_out_backprop]
+
+
+def _gradients(function: Function, op: Any, tensors: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+  """Returns the gradients of an operation in its two tensors, in their order.
+
+  Args:
+    function: What the operation computes.
+    op: The operation.
+    tensors: Its two tensors, and the gradient in place of its result.
+  """
+  # What the shape function of a convolution has inferred may be wrong.
+  tensors = {**tensors, OUTPUT: _without_wrong_shape(op, tensors[OUTPUT])}
+  problem = _problem(op, tensors)
+  tensors = {
+    name: _with_shape(tensor, functions.shape(name, problem)) for name, tensor in tensors.items()
+  }
+  order = (INPUT, FILTER) if function is CONV3D else function.operands
+  others = [functions.BY_RESULT[name] for name in order]
   return [
-    derivatives.apply(BACKPROP_INPUT, problem, gradient, out_backprop),
-    None,
-    derivatives.apply(CONV3D, problem, gradient, input),
+    derivatives.in_the_place_of_tensorflow(
+      other, problem, *(tensors[name] for name in other.operands)
+    )
+    for other in others
   ]
 
 
@@ -87,26 +99,44 @@ REGISTERED = {
 }
 
 
-def _validated(
-  op: Any,
-  input_sizes: Any,
-  filter: tf.Tensor,  # noqa: A002
-  out_backprop: tf.Tensor,
-) -> tuple[Problem, tf.Tensor, tf.Tensor]:
-  """Returns the problem that the operation is, and its two tensors fit to compute with."""
-  attributes = [op.get_attr(name) for name in ("strides", "padding", "data_format", "dilations")]
-  if not tf.executing_eagerly():
-    problem, filter, out_backprop = validation.validate(  # noqa: A001
-      input_sizes, filter, out_backprop, *attributes
+def _problem(op: Any, tensors: dict[str, tf.Tensor]) -> Problem:
+  """Returns the problem of an operation's two tensors and of the gradient in its result."""
+  strides, padding, data_format, dilations = map(
+    op.get_attr, ("strides", "padding", "data_format", "dilations")
+  )
+  shapes = {name: _shape(tensor) for name, tensor in tensors.items()}
+  dtype = tensors[FILTER].dtype
+
+  def checked() -> Problem:
+    problem, _, _ = validation.validate(
+      BACKPROP_INPUT,
+      input_sizes=shapes[INPUT],
+      filter=tensors[FILTER],
+      out_backprop=tensors[OUTPUT],
+      strides=strides,
+      padding=padding,
+      data_format=data_format,
+      dilations=dilations,
     )
-    return problem, filter, _with_shape(out_backprop, problem.out_backprop_shape)
+    return problem
 
-  def problem_of_call() -> Problem:
-    return validation.validate(input_sizes, filter, out_backprop, *attributes)[0]
-
-  shapes = tuple(input_sizes), private.shape_tuple(filter), private.shape_tuple(out_backprop)
-  known = _problems.get((str(attributes), filter.dtype, shapes), problem_of_call)
-  return known, filter, out_backprop
+  if tf.executing_eagerly():
+    key = (strides, padding, data_format, dilations)
+    return _problems.get((str(key), dtype, str(shapes)), checked)
+  if any(tf.is_tensor(shape) for shape in shapes.values()) or all(
+    sizes.is_known(*shape) for shape in shapes.values()
+  ):
+    return checked()
+  # The operation has seen to it that its tensors fit, and the gradient is like its result. Asking
+  # again at run time what is unknown here would take a small network a tenth of its step.
+  layout = OF_DATA_FORMAT[tf.compat.as_str(data_format)]
+  attributes = Attributes(
+    tf.compat.as_str(data_format),
+    tf.compat.as_str(padding),
+    tuple(layout.split(strides)[1]),
+    tuple(layout.split(dilations)[1]),
+  )
+  return Problem.of_shapes(dtype, attributes, shapes[FILTER], shapes[INPUT], shapes[OUTPUT])
 
 
 def _shape(tensor: tf.Tensor) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -11,9 +13,12 @@ from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.lowering import cost
 from tf_conv3d_grad.lowering.interface import Offer
 from tf_conv3d_grad.planning import autotune, policy
+from tf_conv3d_grad.problem import functions
 from tf_conv3d_grad.problem.definition import Problem
-from tf_conv3d_grad.problem.functions import BACKPROP_INPUT
+from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D, Function
 from tf_conv3d_grad.tensorflow.environment import Environment
+
+_EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +26,7 @@ class Explanation:
   """What a call would run, and why; prints as a table.
 
   Attributes:
+    function: Which function of a convolution the op is.
     problem: What is computed.
     environment: Where, as far as the choice depends on it.
     called: The ways of computing a call by itself; the first is taken.
@@ -29,6 +35,7 @@ class Explanation:
     bytes: Of the three tensors; None where sizes are unknown.
   """
 
+  function: Function
   problem: Problem
   environment: Environment
   called: tuple[Offer, ...]
@@ -60,32 +67,22 @@ class Explanation:
       "oneDNN" if self.environment.onednn else "Eigen"
     )
     return (
-      f"Conv3DBackpropInputV2 in {self.problem.dtype.name}, {work}; on a {self.environment.device} "
+      f"{self.function.op} in {self.problem.dtype.name}, {work}; on a {self.environment.device} "
       f"with {kernels}, jit_compile mode {self.environment.mode!r}"
     )
 
 
 def explain(
-  input_sizes: Any,
-  filter: Any,  # noqa: A002 - the raw op's name for it
-  out_backprop: Any,
-  strides: Any,
-  padding: Any,
-  data_format: Any = "NDHWC",
-  dilations: Any = [1, 1, 1, 1, 1],  # noqa: B006 - the raw op's default, never changed
-  name: str | None = None,
+  *args: Any, op: Callable[..., Any] | str = BACKPROP_INPUT.op, **kwargs: Any
 ) -> Explanation:
-  """Returns what a call with these arguments would run, and why, without running it.
+  """Returns what a call of an op would run, and why, without running it.
 
   Args:
-    input_sizes: As the op's.
-    filter: As the op's, or a `tf.TensorSpec`.
-    out_backprop: As the op's, or a `tf.TensorSpec`.
-    strides: As the op's.
-    padding: As the op's.
-    data_format: As the op's.
-    dilations: As the op's.
-    name: As the op's; changes nothing.
+    *args: The op's arguments, by position, and
+    op: which op: a function of this package such as `tf_conv3d_grad.Conv3D`, or its name;
+      "Conv3DBackpropInputV2" unless given.
+    **kwargs: The op's arguments, by name. Either may have a `tf.TensorSpec` in the place of a
+      tensor.
 
   Returns:
     An `Explanation`: lowering, whether compiled, arithmetic, bytes, columns held and predicted time
@@ -93,35 +90,61 @@ def explain(
 
   Raises:
     ValueError: For a malformed argument.
-    TypeError: For a dtype that is not supported.
+    TypeError: For a dtype that is not supported, and for arguments that the op does not take.
   """
-  del name
+  function = _function(op)
+  given = _bound(function, args, kwargs)
   with tf.Graph().as_default():
-    problem, _, _ = validation.validate(
-      _known_or_unknown(input_sizes),
-      _placeholder(filter),
-      _placeholder(out_backprop),
-      strides,
-      padding,
-      data_format,
-      dilations,
-    )
+    for name in map(function.argument, function.operands):
+      given[name] = _placeholder(given[name])
+    if function.asked_by not in map(function.argument, function.operands):
+      given[function.asked_by] = _known_or_unknown(given[function.asked_by])
+    problem, _, _ = validation.validate(function, **given)
     known = problem.is_static
     environment = dataclasses.replace(Environment.here(problem.dtype), in_xla=False)
     return Explanation(
+      function=function,
       problem=problem,
       environment=environment,
-      called=_choices(problem, environment),
-      inside_jit=_choices(problem, dataclasses.replace(environment, in_xla=True)),
+      called=_choices(function, problem, environment),
+      inside_jit=_choices(function, problem, dataclasses.replace(environment, in_xla=True)),
       flops=cost.flops(problem) if known else None,
       bytes=cost.tensor_bytes(problem) if known else None,
     )
 
 
-def _choices(problem: Problem, environment: Environment) -> tuple[Offer, ...]:
-  """Returns what could compute the problem; first what would, which autotuning may have found."""
-  choices = policy.choices(BACKPROP_INPUT, problem, environment)
-  tuned = autotune.known(BACKPROP_INPUT, problem, environment) if autotune.is_on() else None
+def _function(op: Callable[..., Any] | str) -> Function:
+  name = (op if isinstance(op, str) else getattr(op, "__name__", "")).replace("_", "").lower()
+  for function in functions.ALL:
+    if function.op.lower() == name:
+      return function
+  names = ", ".join(function.op for function in functions.ALL)
+  raise ValueError(f"op must be one of {names}, got {op!r}")
+
+
+def _bound(function: Function, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+  """Returns an op's arguments by their names, without the name of its operation."""
+  order = {
+    CONV3D: "input filter",
+    BACKPROP_INPUT: "input_sizes filter out_backprop",
+    BACKPROP_FILTER: "input filter_sizes out_backprop",
+  }[function]
+  needed = [inspect.Parameter(name, _EITHER) for name in (*order.split(), "strides", "padding")]
+  optional = [
+    inspect.Parameter(name, _EITHER, default=default)
+    for name, default in (("data_format", "NDHWC"), ("dilations", [1] * 5), ("name", None))
+  ]
+  bound = inspect.Signature([*needed, *optional]).bind(*args, **kwargs)
+  bound.apply_defaults()
+  return {name: value for name, value in bound.arguments.items() if name != "name"}
+
+
+def _choices(
+  function: Function, problem: Problem, environment: Environment
+) -> tuple[Offer, ...]:
+  """Returns what could compute a function; first what would, which autotuning may have found."""
+  choices = policy.choices(function, problem, environment)
+  tuned = autotune.known(function, problem, environment) if autotune.is_on() else None
   return tuple(dict.fromkeys([tuned, *choices] if tuned else choices))
 
 

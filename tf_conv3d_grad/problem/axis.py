@@ -45,6 +45,13 @@ class Axis:
     return cls(input, output, taps, stride, dilation, pad)
 
   @property
+  def padded(self) -> Size:
+    """How many cells the output reaches beyond those of the input; less than none if it skips."""
+    if sizes.is_known(self.taps) and self.taps == 1 and not sizes.is_known(self.input):
+      return 0  # at most
+    return (self.output - 1) * self.stride + geometry.extent(self.taps, self.dilation) - self.input
+
+  @property
   def is_shuffled(self) -> bool:
     """Whether the taps reach each input cell at most once, in the order of the cells."""
     return self.stride > 1 and self.dilation == 1 and self.taps == self.stride

@@ -128,6 +128,25 @@ class Problem:
     return sizes.maximum(self.in_channels // sizes.maximum(self.filter_in_channels, 1), 1)
 
   @property
+  def unambiguous_padding(self) -> str | None:
+    """The padding with which all of TensorFlow's kernels compute this convolution.
+
+    They disagree on SAME where a stride skips cells behind the last that a filter reaches: Eigen's
+    and XLA's take a padding that is less than none, and begin later. Without any padding VALID says
+    the same. None where there is no such padding.
+    """
+    if self.padding == "VALID" or all(
+      sizes.is_known(axis.taps) and axis.stride <= axis.taps for axis in self.axes
+    ):
+      return self.padding
+    padded = [axis.padded for axis in self.axes]
+    if not sizes.is_known(*padded):
+      return None
+    if max(padded) <= 0:
+      return "VALID"
+    return self.padding if min(padded) >= 0 else None
+
+  @property
   def is_depthwise(self) -> bool:
     """Whether a group is so small that its products are better taken cell by cell."""
     return bool(
@@ -160,6 +179,11 @@ class Problem:
     if all(taps == slice(0, axis.taps) for axis, taps in zip(self.axes, live)):
       return filter
     return filter[tuple(live)]
+
+  @property
+  def channels(self) -> tuple[Size, Size, Size]:
+    """The input's, the filter's in channels, and the output's."""
+    return self.in_channels, self.filter_in_channels, self.out_channels
 
   @property
   def taps(self) -> tuple[Size, Size, Size]:

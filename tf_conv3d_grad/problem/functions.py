@@ -26,13 +26,17 @@ class Function(NamedTuple):
 
   Attributes:
     name: Its name, in every lowering.
+    op: The name of TensorFlow's operation, and of the public op.
     operands: The two tensors that it takes, in this order.
+    padded: The one of them whose cells padding surrounds.
     result: The tensor whose shape it returns.
     asked_by: The public op's argument that says how large the result is to be.
   """
 
   name: str
+  op: str
   operands: tuple[str, str]
+  padded: str
   result: str
   asked_by: str
 
@@ -44,12 +48,28 @@ class Function(NamedTuple):
     """Returns what a lowering has under this function's name."""
     return getattr(lowering, self.name)
 
+  def argument(self, tensor: str) -> str:
+    """Returns the public op's argument that says how large one of the three tensors is."""
+    if tensor == self.result:
+      return self.asked_by
+    return "out_backprop" if tensor == OUTPUT else tensor
 
-CONV3D = Function("conv3d", (FILTER, INPUT), OUTPUT, "input")
-BACKPROP_INPUT = Function("backprop_input", (FILTER, OUTPUT), INPUT, "input_sizes")
-BACKPROP_FILTER = Function("backprop_filter", (INPUT, OUTPUT), FILTER, "filter_sizes")
+  def arguments(self, first: Any, second: Any, result_sizes: Any) -> dict[str, Any]:
+    """Returns the operands, and the result's sizes where the op asks for them, by their names."""
+    operands = {self.argument(name): value for name, value in zip(self.operands, (first, second))}
+    return {self.asked_by: result_sizes, **operands}
 
-BY_RESULT = {function.result: function for function in (CONV3D, BACKPROP_INPUT, BACKPROP_FILTER)}
+
+CONV3D = Function("conv3d", "Conv3D", (FILTER, INPUT), INPUT, OUTPUT, "input")
+BACKPROP_INPUT = Function(
+  "backprop_input", "Conv3DBackpropInputV2", (FILTER, OUTPUT), OUTPUT, INPUT, "input_sizes"
+)
+BACKPROP_FILTER = Function(
+  "backprop_filter", "Conv3DBackpropFilterV2", (INPUT, OUTPUT), INPUT, FILTER, "filter_sizes"
+)
+
+ALL = (CONV3D, BACKPROP_INPUT, BACKPROP_FILTER)
+BY_RESULT = {function.result: function for function in ALL}
 
 
 def shape(tensor: str, problem: Problem) -> list:

@@ -38,14 +38,22 @@ def minimum(a: Size, b: Size) -> Size:
   return tf.minimum(tf.cast(a, tf.int64), tf.cast(b, tf.int64))
 
 
-def shape_of(tensor: tf.Tensor) -> list[Size]:
-  """Returns the lengths of the dimensions of a tensor of known rank."""
+def shape_of(tensor: tf.Tensor, is_rank_certain: bool = True) -> list[Size]:
+  """Returns the lengths of the dimensions of a tensor of known rank.
+
+  Args:
+    tensor: The tensor.
+    is_rank_certain: Whether the rank is what it is known to be; if not, that may only be found
+      while a graph runs, and the lengths must be there until then.
+  """
   static = tensor.shape.as_list()
   if None not in static:
     return static
-  # Longer than it need be: what the rank really is may only be found wrong while this runs.
-  dynamic = tf.pad(tf.shape(tensor, out_type=tf.int64), [[0, len(static)]])
-  return [dynamic[i] if length is None else length for i, length in enumerate(static)]
+  dynamic = tf.shape(tensor, out_type=tf.int64)
+  if not is_rank_certain:
+    dynamic = tf.pad(dynamic, [[0, len(static)]])[: len(static)]
+  lengths = tf.unstack(dynamic, len(static))
+  return [dynamic if length is None else length for dynamic, length in zip(lengths, static)]
 
 
 def static(shape: list[Size]) -> list[int | None]:
@@ -59,7 +67,8 @@ def as_tensor(sizes: list[Size] | tuple[Size, ...]) -> tf.Tensor:
     if tf.executing_eagerly():
       return _eager_constant(tuple(sizes))
     return tf.constant(np.asarray(sizes, np.int64))
-  return tf.stack([tf.cast(size, tf.int64) for size in sizes])
+  # NumPy's integers become constants without a cast of each.
+  return tf.stack([np.int64(size) if is_known(size) else tf.cast(size, tf.int64) for size in sizes])
 
 
 def cast(size: Size) -> Size:

@@ -13,6 +13,7 @@ import os
 import pathlib
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import tensorflow as tf
 
 from tf_conv3d_grad.problem import sizes
@@ -88,8 +89,12 @@ def allocatable(
       del probe
       return compute(*operands)
     with tf.control_dependencies([probe]):
-      operands = tuple(map(_not_ahead_of_time, operands))
-    return compute(*operands)
+      # One that is not known ahead of time is enough.
+      unknown = [each for each in operands if not each.shape.is_fully_defined()][:1]
+      waiting = [
+        _not_ahead_of_time(each) if not unknown or each is unknown[0] else each for each in operands
+      ]
+    return compute(*waiting)
 
   return where_allocatable
 
@@ -123,9 +128,12 @@ def _folded(shape: list[Size]) -> tf.Tensor:
   if sizes.is_known(*shape):
     cells = math.prod(shape)
     return tf.constant([min(-(-cells // _ROW), _INT32_MAX), min(cells, _ROW)], tf.int32)
-  cells = tf.reduce_prod(sizes.as_tensor(shape))
-  rows = tf.minimum((cells + _ROW - 1) // _ROW, _INT32_MAX)
-  return tf.cast(tf.stack([rows, tf.minimum(cells, _ROW)]), tf.int32)
+  # As few operations as can be: small networks have them in front of every convolution.
+  known = math.prod(size for size in shape if sizes.is_known(size))
+  rows, columns = min(-(-known // _ROW), _INT32_MAX), min(known, _ROW)
+  unknown = [size for size in shape if not sizes.is_known(size)]
+  folded = sizes.as_tensor([*unknown, rows, columns])
+  return tf.cast(tf.minimum(folded, np.int64(_INT32_MAX)), tf.int32)
 
 
 def _bytes(shape: list[Size], dtype: tf.DType) -> int | None:

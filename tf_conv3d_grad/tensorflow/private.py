@@ -27,6 +27,11 @@ _conv3d_transpose = tf.nn.conv3d_transpose
 raw_backprop_input = tf.raw_ops.Conv3DBackpropInputV2
 raw_conv3d = tf.raw_ops.Conv3D
 raw_backprop_filter = tf.raw_ops.Conv3DBackpropFilterV2
+_RAW = {
+  "Conv3D": raw_conv3d,
+  "Conv3DBackpropInputV2": raw_backprop_input,
+  "Conv3DBackpropFilterV2": raw_backprop_filter,
+}
 
 
 def _warn_missing(name: str, consequence: str) -> None:
@@ -110,6 +115,11 @@ _calling = threading.local()
 _T = TypeVar("_T")
 
 
+def raw_op(op: str) -> Callable[..., tf.Tensor]:
+  """Returns TensorFlow's own raw op of a name, patched or not: one of the three convolutions."""
+  return _RAW[op]
+
+
 def conv3d_transpose(**arguments: Any) -> tf.Tensor:
   """Calls TensorFlow's own `tf.nn.conv3d_transpose`, with the op patched in its place or not."""
   before = calling_tensorflow()
@@ -132,10 +142,15 @@ def without_wrong_shape(tensor: tf.Tensor, padding: str, dilations: Sequence[int
   round. Given an input of unknown shape it infers none, where it might not even find a size that
   there can be.
   """
-  _, height, width = dilations
-  if tf.executing_eagerly() or padding != "VALID" or height == width:
+  if tf.executing_eagerly() or not infers_wrong_shape(padding, dilations):
     return tensor
   return tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=[None] * 5)
+
+
+def infers_wrong_shape(padding: str, dilations: Sequence[int]) -> bool:
+  """Returns whether TensorFlow infers a wrong shape for a `Conv3D`; see `without_wrong_shape`."""
+  _, height, width = dilations
+  return padding == "VALID" and height != width
 
 
 def unknown_to_the_optimizer(tensor: tf.Tensor) -> tf.Tensor:
@@ -146,11 +161,17 @@ def unknown_to_the_optimizer(tensor: tf.Tensor) -> tf.Tensor:
   return tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=tensor.shape)
 
 
-def op_attributes() -> list[tuple[ModuleType, str]]:
-  """Returns where TensorFlow keeps the op's Python functions: modules and names in them."""
-  modules = [tf.raw_ops, tf.compat.v1.raw_ops, tf.compat.v2.raw_ops, *_op_modules]
-  names = ("Conv3DBackpropInputV2", "conv3d_backprop_input_v2")
-  return [(module, name) for module in modules for name in names if hasattr(module, name)]
+def op_attributes(name: str) -> list[tuple[ModuleType, str]]:
+  """Returns where TensorFlow keeps an op's Python functions: modules and names in them.
+
+  Args:
+    name: The op's name in Python, such as "conv3d_backprop_input_v2".
+  """
+  raw = [tf.raw_ops, tf.compat.v1.raw_ops, tf.compat.v2.raw_ops]
+  found = [(module, op) for module in raw for op in _RAW if op.lower() == name.replace("_", "")]
+  # `nn_ops.conv3d` and `nn.conv3d` are other functions of the name, which call this one.
+  modules = _op_modules[:1] if name == "conv3d" else _op_modules
+  return [*found, *((module, name) for module in modules if hasattr(module, name))]
 
 
 def gradient_registry() -> dict[str, dict]:

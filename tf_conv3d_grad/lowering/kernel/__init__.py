@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -20,7 +21,7 @@ from tf_conv3d_grad.problem import sizes
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D, Function
 from tf_conv3d_grad.problem.layout import NDHWC
-from tf_conv3d_grad.tensorflow import memory
+from tf_conv3d_grad.tensorflow import memory, private
 from tf_conv3d_grad.tensorflow.environment import Environment
 
 # Groups that the kernel is called for one by one, at most.
@@ -54,16 +55,33 @@ class Kernel(Lowering):
 
   def multiplies_padding(self, function: Function, problem: Problem, plan: Plan) -> bool:
     """Returns whether the CPU's kernels multiply padding, as they do with several taps."""
-    del function
     is_pointwise = all(sizes.is_known(taps) and taps == 1 for taps in problem.taps)
-    return plan.device != "GPU" and not is_pointwise
+    if plan.device == "GPU" or is_pointwise:
+      return False
+    return not _is_unpadded(function, problem) or _pairs(function, problem, plan)
 
   def multiplies_neighbours(self, function: Function, problem: Problem, plan: Plan) -> bool:
-    """Returns whether oneDNN's bfloat16 kernel pairs an odd last channel with a neighbour's."""
-    if not (function is BACKPROP_INPUT and plan.is_onednn and plan.dtype == tf.bfloat16):
-      return False
-    channels = problem.out_channels // problem.groups if plan.by_group else problem.out_channels
-    return not (sizes.is_known(channels) and channels % 2 == 0)
+    """Returns whether oneDNN's bfloat16 kernel pairs an odd last one with a neighbour's.
+
+    It pairs what it contracts over: channels, or cells.
+    """
+    return _pairs(function, problem, plan)
+
+  def native(
+    self, function: Function, problem: Problem, plan: Plan
+  ) -> Callable[..., tf.Tensor] | None:
+    """Returns TensorFlow's operation, where the plan is to call it with what is given."""
+    as_it_is = Plan(plan.device, plan.is_onednn, problem.dtype, problem.data_format)
+    lengths = [axis.output for axis in problem.axes]
+    # What the run alone can tell.
+    is_sure = sizes.is_known(*problem.channels, *problem.taps) and (
+      plan.is_onednn or function is CONV3D or sizes.is_known(*lengths)
+    )
+    if plan != as_it_is or not (plan.device == "GPU" or is_sure):
+      return None
+    if function is CONV3D and private.infers_wrong_shape(problem.padding, problem.dilations):
+      return None
+    return run.native(function, problem, plan)
 
   def prepared(self, function: Function, problem: Problem, plan: Plan) -> Compute:
     """Returns what calls the kernel, with what to do instead where only the run will tell."""
@@ -100,6 +118,29 @@ def _plan(function: Function, problem: Problem, environment: Environment) -> Pla
   return Plan("CPU", False, dtype, NDHWC, by_sample)
 
 
+def _is_unpadded(function: Function, problem: Problem) -> bool:
+  """Returns whether no padding is around the operand that it would be around."""
+  if function is BACKPROP_INPUT:  # a convolution of `out_backprop`, with padding all around
+    return False
+  if problem.padding == "VALID":
+    return True
+  padded = [axis.padded for axis in problem.axes]
+  return sizes.is_known(*padded) and max(padded) <= 0
+
+
+def _pairs(function: Function, problem: Problem, plan: Plan) -> bool:
+  """Returns whether the kernel may pair an odd last channel or cell with one of a neighbour."""
+  if not (plan.is_onednn and plan.dtype == tf.bfloat16):
+    return False
+  if function is BACKPROP_FILTER:
+    return True
+  if function is CONV3D:
+    channels = problem.filter_in_channels
+  else:
+    channels = problem.out_channels // problem.groups if plan.by_group else problem.out_channels
+  return not (sizes.is_known(channels) and channels % 2 == 0)
+
+
 def _is_onednn(dtype: tf.DType, environment: Environment) -> bool:
   """Returns whether the CPU's kernels are oneDNN's in a dtype; the others are Eigen's."""
   if dtype == tf.bfloat16:
@@ -116,11 +157,7 @@ def _takes(function: Function, problem: Problem, plan: Plan) -> bool:
       return False
     if function is BACKPROP_FILTER:
       return False  # Eigen's takes up to a second where a product takes 10 ms
-  if function is CONV3D and problem.padding == "SAME":
-    # Its kernels disagree where a stride skips cells: Eigen's and XLA's begin later than oneDNN's,
-    # and than what the transposed kernel takes for granted.
-    return all(sizes.is_known(axis.taps) and axis.stride <= axis.taps for axis in problem.axes)
-  return True
+  return function is not CONV3D or problem.unambiguous_padding is not None
 
 
 def _can_by_group(problem: Problem) -> bool:
@@ -141,9 +178,8 @@ def _where_it_can(
     conditions.append(problem.batch > 0)  # a loop over nothing does not know what to return
   if not sizes.is_known(problem.groups):
     conditions.append(tf.equal(problem.groups, 1))
-  channels = [problem.in_channels, problem.filter_in_channels, problem.out_channels]
-  if not sizes.is_known(*channels):
-    conditions.append(tf.reduce_all(sizes.as_tensor(channels) > 0))
+  if not sizes.is_known(*problem.channels):
+    conditions.append(tf.reduce_all(sizes.as_tensor(problem.channels) > 0))
   if not sizes.is_known(*problem.taps):
     conditions.append(tf.reduce_all(sizes.as_tensor(problem.taps) > 0))
   lengths = [axis.output for axis in problem.axes]

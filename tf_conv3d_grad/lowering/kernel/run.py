@@ -14,9 +14,9 @@ import tensorflow as tf
 from tf_conv3d_grad.lowering.kernel.plan import Plan
 from tf_conv3d_grad.problem import sizes
 from tf_conv3d_grad.problem.definition import Problem
-from tf_conv3d_grad.problem.functions import Function, group_dimension
+from tf_conv3d_grad.problem.functions import CONV3D, Function, group_dimension
 from tf_conv3d_grad.problem.layout import rearranged
-from tf_conv3d_grad.tensorflow import private, processor
+from tf_conv3d_grad.tensorflow import memory, private, processor
 from tf_conv3d_grad.tensorflow.cache import Cache
 
 # Samples up to which a batch is unrolled rather than looped over.
@@ -29,6 +29,7 @@ _by_sample: Cache[Callable] = Cache(256)
 def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
   """Returns the convolution."""
   inner = _as_the_kernel_takes_it(problem, plan)
+  inner = inner.replace(padding=problem.unambiguous_padding)
   filter = _cast(filter, inner.dtype)  # noqa: A001
   input = _adapted(input, problem, inner)  # noqa: A001
   input = private.without_wrong_shape(input, inner.padding, inner.dilations)  # noqa: A001
@@ -116,6 +117,39 @@ def backprop_filter(
     **_attributes(inner),
   )
   return _cast(result, problem.dtype)
+
+
+def native(function: Function, problem: Problem, plan: Plan) -> Callable[..., tf.Tensor]:
+  """Returns TensorFlow's operation, called with the operands as they are; in a graph only."""
+  attributes = _attributes(problem)
+  if function is CONV3D:
+    attributes["padding"] = problem.unambiguous_padding
+  asked: dict = {}
+  if function.asked_by not in function.operands:
+    asked = {function.asked_by: _result_sizes(function, problem)}
+
+  def operation(*operands: tf.Tensor, name: str | None = None) -> tf.Tensor:
+    first, second = operands
+    named = {**function.arguments(first, second, None), **asked}
+    result = private.raw_op(function.op)(**named, **attributes, name=name)
+    result.set_shape(sizes.static(function.shape(problem)))
+    return result
+
+  if plan.device == "GPU":
+    return operation
+
+  def where_allocatable(*operands: tf.Tensor, name: str | None = None) -> tf.Tensor:
+    named = functools.partial(operation, name=name)
+    return memory.allocatable(named, function.shape(problem), plan.dtype)(*operands)
+
+  return where_allocatable
+
+
+def _result_sizes(function: Function, problem: Problem) -> tf.Tensor:
+  shape = function.shape(problem)
+  if not sizes.is_known(*shape):
+    return tf.cast(sizes.as_tensor(shape), tf.int32)
+  return tf.constant(shape, tf.int32 if max(shape) < 2**31 else tf.int64)
 
 
 def one_group(problem: Problem, plan: Plan) -> tuple[Problem, Plan]:
