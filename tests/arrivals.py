@@ -1,11 +1,10 @@
-"""Counting what arrives at the op and at the gradients that this package registers."""
+"""Counting what arrives at the ops and at the gradients that this package registers."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 from unittest import mock
 
-from tf_conv3d_grad.ops import conv3d_backprop_input
-from tf_conv3d_grad.patching import registered_gradients
+from tf_conv3d_grad.patching import patch, registered_gradients
 
 
 @contextlib.contextmanager
@@ -16,18 +15,17 @@ def arrivals() -> Iterator[list[str]]:
   """
   arrived: list[str] = []
 
-  def counted(name: str, function: Callable) -> Callable:
+  def counted(function: Callable, name: str = "") -> Callable:
     def wrapper(*args, **kwargs):
-      arrived.append(name)
+      arrived.append(name or args[0])
       return function(*args, **kwargs)
 
     return wrapper
 
   gradients = {
-    name: counted(f"gradient of {name}", function)
+    name: counted(function, f"gradient of {name}")
     for name, function in registered_gradients.REGISTERED.items()
   }
-  calls = counted("op", conv3d_backprop_input.conv3d_backprop_input_v2)
-  with mock.patch.object(conv3d_backprop_input, "conv3d_backprop_input_v2", calls):
+  with mock.patch.object(patch, "called", counted(patch.called)):
     with mock.patch.dict(registered_gradients.REGISTERED, gradients):
       yield arrived

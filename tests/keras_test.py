@@ -22,18 +22,18 @@ class LayersTest(parameterized.TestCase):
     layer = keras.layers.Conv3DTranspose(3, 3, strides=2)
     with arrivals() as arrived, tf_conv3d_grad.patch_tensorflow():
       layer(tf.ones([1, 4, 4, 4, 2]))
-    self.assertEqual(arrived, ["op"])
+    self.assertEqual(arrived, ["conv3d_backprop_input_v2"])
 
   @parameterized.product(
     arrival=(
-      (keras.layers.Conv3DTranspose, "op", True),
-      (keras.layers.Conv3D, "gradient of Conv3D", False),
-      (keras.layers.ConvLSTM3D, "gradient of Conv3D", False),
+      (keras.layers.Conv3DTranspose, "conv3d_backprop_input_v2"),
+      (keras.layers.Conv3D, "conv3d"),
+      (keras.layers.ConvLSTM3D, "conv3d"),
     ),
     options=(dict(jit_compile=True), dict(jit_compile=False), dict(run_eagerly=True)),
   )
   def test_when_trained_and_predicting(self, arrival, options):
-    layer, name, forward = arrival
+    layer, name = arrival
     shape = [BATCH, 2, 5, 5, 5, 2] if layer is keras.layers.ConvLSTM3D else [BATCH, 5, 5, 5, 2]
     model = keras.Sequential([keras.layers.Input(shape[1:]), layer(2, 3, padding="same")])
     model.compile("sgd", "mse", **options)
@@ -43,7 +43,7 @@ class LayersTest(parameterized.TestCase):
       self.assertIn(name, arrived)
       del arrived[:]
       model.predict(np.ones(shape), verbose=0)
-      self.assertEqual(name in arrived, forward)
+      self.assertIn(name, arrived)
 
 
 class FitTest(parameterized.TestCase):
@@ -89,7 +89,7 @@ class RefusedModelsTest(parameterized.TestCase):
     model = upsampling(dtype, data_format)
     with arrivals() as arrived, tf_conv3d_grad.patch_tensorflow():
       losses = train(model, jit_compile=False)
-      self.assertIn("op", arrived)
+      self.assertIn("conv3d_backprop_input_v2", arrived)
       prediction = model.predict(inputs_for(model), verbose=0)
     tolerance = {"float16": 2e-2, "float32": 1e-5, "float64": 1e-5}[dtype]
     np.testing.assert_allclose(losses, expected_losses, rtol=tolerance)

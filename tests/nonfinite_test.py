@@ -84,7 +84,7 @@ class PairsOfChannelsTest(parameterized.TestCase):
     (offer,) = (offer for offer in found if offer.lowering.name == "kernel")
     self.assertTrue(offer.plan.by_group)
     compute = offer.lowering.prepared(BACKPROP_INPUT, problem, offer.plan)
-    compute = nonfinite.exact(problem, offer, compute)
+    compute = nonfinite.exact(BACKPROP_INPUT, problem, offer, compute)
     for arguments, exact in self.each_with_an_infinity(case):
       result = compute(*map(tf.constant, (arguments["filter"], arguments["out_backprop"])))
       np.testing.assert_array_equal(specials(result), specials(exact))

@@ -172,11 +172,11 @@ class ThreadsTest(testing.OpTestCase):
     nested = []
     validate = eager_calls.validation.validate
 
-    def interrupted(*arguments):
+    def interrupted(*function, **arguments):
       if not nested:
         nested.append(True)
         self.assert_accurate(case, self.eager(case, None), self.exact[case])
-      return validate(*arguments)
+      return validate(*function, **arguments)
 
     with mock.patch.object(eager_calls.validation, "validate", interrupted):
       (result,) = in_threads(lambda _: self.eager(case, None), count=1)

@@ -30,7 +30,7 @@ from tf_conv3d_grad.lowering.interface import Compute, Offer
 from tf_conv3d_grad.lowering.tap_loop import exactly
 from tf_conv3d_grad.problem import functions, geometry, sizes
 from tf_conv3d_grad.problem.definition import Attributes, Problem
-from tf_conv3d_grad.problem.functions import FILTER, INPUT, OUTPUT, Function
+from tf_conv3d_grad.problem.functions import CONV3D, FILTER, INPUT, OUTPUT, Function
 from tf_conv3d_grad.tensorflow import private
 
 # What a look at one more tensor costs, in values looked at.
@@ -57,7 +57,8 @@ def exact(function: Function, problem: Problem, offer: Offer, compute: Compute) 
   # do without TensorFlow's operation, of which kernels are made wherever it is in a graph, or fail.
   if _raw_multiplies_padding(problem) or private.is_called_by_vectorized_loop():
     return compute
-  return functools.partial(_traced, function, problem, look, compute, _raw)
+  instead = _raw if _can_be_raw(function, problem) else _exactly
+  return functools.partial(_traced, function, problem, look, compute, instead)
 
 
 class _Look(NamedTuple):
@@ -160,6 +161,21 @@ def _has_finite_sum(tensor: tf.Tensor) -> tf.Tensor:
   return tf.math.is_finite(tf.reduce_sum(tensor))
 
 
+def _can_be_raw(function: Function, problem: Problem) -> bool:
+  """Returns whether TensorFlow's own operation, compiled by XLA, has the result of a problem."""
+  return function is not CONV3D or not (
+    problem.unambiguous_padding is None
+    or private.infers_wrong_shape(problem.padding, problem.dilations)
+  )
+
+
+def _exactly(
+  function: Function, problem: Problem, result: tf.Tensor, *operands: tf.Tensor
+) -> tf.Tensor:
+  del result
+  return exactly(function, problem)(*operands)
+
+
 def _raw(
   function: Function, problem: Problem, result: tf.Tensor, *operands: tf.Tensor
 ) -> tf.Tensor:
@@ -169,7 +185,7 @@ def _raw(
   return private.raw_op(function.op)(
     **function.arguments(first, second, asked),
     strides=problem.layout.arranged(1, problem.strides, 1),
-    padding=problem.padding,
+    padding=problem.unambiguous_padding if function is CONV3D else problem.padding,
     data_format=problem.data_format,
     dilations=problem.layout.arranged(1, problem.dilations, 1),
   )

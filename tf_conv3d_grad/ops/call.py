@@ -52,7 +52,7 @@ def call(
     return prepared(first, second)
   return checked(
     function,
-    derivatives.apply,
+    derivatives.named,
     name,
     **function.arguments(first, second, result_sizes),
     strides=strides,
@@ -72,12 +72,9 @@ def checked(
 
   Args:
     function: Which function of a convolution the op is.
-    apply: One of `derivatives`: takes the function, the problem and the two operands.
+    apply: `derivatives.named` or `derivatives.in_the_place_of_tensorflow`.
     name: As the op's.
     **arguments: The op's others, by their names.
   """
   problem, *operands = validation.validate(function, **arguments)
-  result = apply(function, problem, *operands)
-  if tf.executing_eagerly() or result.op.name == name:
-    return result
-  return tf.identity(result, name=name or function.op)
+  return apply(function, problem, *operands, name=name)

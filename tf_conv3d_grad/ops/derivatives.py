@@ -72,7 +72,15 @@ def in_the_place_of_tensorflow(
     native = execute.native(function, problem, *operands)
     if native is not None:
       return native(*operands, name=name)
-  return apply(function, problem, *operands)
+  return named(function, problem, *operands, name=name)
+
+
+def named(
+  function: Function, problem: Problem, *operands: tf.Tensor, name: str | None
+) -> tf.Tensor:
+  """Returns a function of a convolution, as `apply` does, under a name in a graph."""
+  result = apply(function, problem, *operands)
+  return result if tf.executing_eagerly() else tf.identity(result, name=name or function.op)
 
 
 def _gradients(

@@ -1,7 +1,8 @@
-"""Putting the op in the place of TensorFlow's own, and taking it out again.
+"""Putting the ops in the place of TensorFlow's own, and taking them out again.
 
-Everything in TensorFlow that computes this op from Python looks one function up in one module, so
-that is what is replaced, besides the public names of the raw op and the three registered gradients.
+Everything in TensorFlow that computes such an op from Python looks one function up in one module,
+so that is what is replaced, besides the public names of the raw ops and the three registered
+gradients.
 The patch is the process's, not a thread's: TensorFlow has one of each.
 """
 
@@ -23,25 +24,26 @@ from tf_conv3d_grad.ops.conv3d import conv3d
 from tf_conv3d_grad.ops.conv3d_backprop_filter import conv3d_backprop_filter_v2
 from tf_conv3d_grad.ops.conv3d_backprop_input import conv3d_backprop_input_v2
 from tf_conv3d_grad.patching import registered_gradients
-from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
+from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D, Function
 from tf_conv3d_grad.tensorflow import private
 
-OPS = {
-  conv3d: CONV3D,
-  conv3d_backprop_input_v2: BACKPROP_INPUT,
-  conv3d_backprop_filter_v2: BACKPROP_FILTER,
+OPS: dict[str, tuple[Callable[..., tf.Tensor], Function]] = {
+  "conv3d": (conv3d, CONV3D),
+  "conv3d_backprop_input_v2": (conv3d_backprop_input_v2, BACKPROP_INPUT),
+  "conv3d_backprop_filter_v2": (conv3d_backprop_filter_v2, BACKPROP_FILTER),
 }
 
 
 def patch_tensorflow() -> Patch:
-  """Puts the op in the place of TensorFlow's `Conv3DBackpropInputV2`, wherever TensorFlow calls it.
+  """Puts the three ops in the place of TensorFlow's, wherever TensorFlow calls them.
 
-  That is: `tf.raw_ops.Conv3DBackpropInputV2` and its `tf.compat.v1.raw_ops` alias,
-  `tf.nn.conv3d_transpose`, `tf.nn.conv_transpose`, the registered gradients of `Conv3D`,
-  `Conv3DBackpropInputV2` and `Conv3DBackpropFilterV2`, and with them the Keras layers
-  `Conv3DTranspose`, `Conv3D` and `ConvLSTM3D`. A `tf.function` keeps what it has traced: this op
-  if that was with the patch on, TensorFlow's if not. Its gradient counts as traced when it is first
-  taken.
+  That is: `Conv3D`, `Conv3DBackpropInputV2` and `Conv3DBackpropFilterV2` in `tf.raw_ops` and its
+  `tf.compat.v1` alias, `tf.nn.conv3d`, `tf.nn.conv3d_transpose`, `tf.nn.convolution` and
+  `tf.nn.conv_transpose` of 5-D tensors, the registered gradients of the three, and with them the
+  Keras layers `Conv3D`, `Conv3DTranspose` and `ConvLSTM3D`. In a graph, a call that TensorFlow's
+  own kernel would compute just as this package does stays TensorFlow's operation. A `tf.function`
+  keeps what it has traced: these ops if that was with the patch on, TensorFlow's if not. Its
+  gradient counts as traced when it is first taken.
 
   As a plain call it holds for all threads until `unpatch_tensorflow()`, and calling it again
   changes nothing. In a `with` statement it holds until the block ends, however it ends:
@@ -142,7 +144,7 @@ def _install() -> contextlib.ExitStack:
     undo.callback(private.forget_forward_mode)
     entry = functools.cache(_entry)  # what was one function under several names stays one
     for op in OPS:
-      for module, name in private.op_attributes(op.__name__):
+      for module, name in private.op_attributes(op):
         original = getattr(module, name)
         undo.callback(setattr, module, name, original)
         setattr(module, name, entry(op, original))
@@ -155,19 +157,33 @@ def _install() -> contextlib.ExitStack:
     return undo.pop_all()
 
 
-def _entry(op: Callable[..., tf.Tensor], original: Callable[..., tf.Tensor]) -> Any:
-  """Returns an op as the replacement of TensorFlow's `original`."""
-  signature = inspect.signature(op)
+def _entry(name: str, original: Callable[..., tf.Tensor]) -> Any:
+  """Returns an op, by its name in Python, as the replacement of TensorFlow's `original`."""
 
   @functools.wraps(original)
   def in_its_place(*args: Any, **kwargs: Any) -> tf.Tensor:
     # This package's own calls of `tf.nn.conv3d_transpose` arrive here as well.
     if private.calling_tensorflow():
       return original(*args, **kwargs)
-    if tf.executing_eagerly():
-      return op(*args, **kwargs)
-    given = signature.bind(*args, **kwargs)
-    given.apply_defaults()
-    return checked(OPS[op], derivatives.in_the_place_of_tensorflow, **given.arguments)
+    return called(name, *args, **kwargs)
 
   return tf.autograph.experimental.do_not_convert(in_its_place)
+
+
+def called(op_name: str, /, *args: Any, **kwargs: Any) -> tf.Tensor:
+  """Returns what a call of TensorFlow's does while it is patched.
+
+  Args:
+    op_name: Which of `OPS` is called.
+    *args: The op's arguments, by position, and
+    **kwargs: by name.
+  """
+  op, function = OPS[op_name]
+  if tf.executing_eagerly():
+    return op(*args, **kwargs)
+  given = _signature(op).bind(*args, **kwargs)
+  given.apply_defaults()
+  return checked(function, derivatives.in_the_place_of_tensorflow, **given.arguments)
+
+
+_signature = functools.cache(inspect.signature)

@@ -167,11 +167,21 @@ def op_attributes(name: str) -> list[tuple[ModuleType, str]]:
   Args:
     name: The op's name in Python, such as "conv3d_backprop_input_v2".
   """
-  raw = [tf.raw_ops, tf.compat.v1.raw_ops, tf.compat.v2.raw_ops]
-  found = [(module, op) for module in raw for op in _RAW if op.lower() == name.replace("_", "")]
-  # `nn_ops.conv3d` and `nn.conv3d` are other functions of the name, which call this one.
-  modules = _op_modules[:1] if name == "conv3d" else _op_modules
-  return [*found, *((module, name) for module in modules if hasattr(module, name))]
+  raw_name = next(op for op in _RAW if op.lower() == name.replace("_", ""))
+  # By identity: `nn_ops.conv3d` is another function of the name, which calls `gen_nn_ops.conv3d`.
+  originals = [
+    getattr(module, attribute)
+    for module in (tf.raw_ops, *_op_modules[:1])
+    for attribute in (raw_name, name)
+    if hasattr(module, attribute)
+  ]
+  public = [tf.raw_ops, tf.compat.v1.raw_ops, tf.compat.v2.raw_ops, tf.compat.v1.nn]
+  return [
+    (module, attribute)
+    for module in (*public, *_op_modules)
+    for attribute in (raw_name, name, name.replace("_v2", ""))
+    if any(getattr(module, attribute, None) is original for original in originals)
+  ]
 
 
 def gradient_registry() -> dict[str, dict]:
