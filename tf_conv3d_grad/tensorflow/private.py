@@ -80,6 +80,17 @@ else:
   _op_modules = [_gen_nn_ops, _nn_ops, _nn]
 
 try:
+  from tensorflow.python.ops import nn_ops as _convolution_module
+
+  _convolution_module.convolution_internal  # noqa: B018 - is it there?
+except (ImportError, AttributeError):
+  _warn_missing(
+    "nn_ops.convolution_internal",
+    "patch_tensorflow() leaves dilated 3-D calls of tf.nn.convolution in three operations",
+  )
+  _convolution_module = None
+
+try:
   from tensorflow.python.framework.ops import gradient_registry as _gradient_registry
 
   _gradients = _gradient_registry._registry
@@ -172,6 +183,18 @@ def op_attributes(name: str) -> list[tuple[ModuleType, str]]:
   # `nn_ops.conv3d` and `nn.conv3d` are other functions of the name, which call this one.
   modules = _op_modules[:1] if name == "conv3d" else _op_modules
   return [*found, *((module, name) for module in modules if hasattr(module, name))]
+
+
+def convolution_attributes() -> list[tuple[ModuleType, str]]:
+  """Returns where TensorFlow keeps what computes `tf.nn.convolution`: modules and names in them."""
+  if _convolution_module is None or not _op_modules:
+    return []
+  return [(_convolution_module, "convolution_internal")]
+
+
+def conv3d(*args: Any, **kwargs: Any) -> tf.Tensor:
+  """Calls the function that `tf.nn.conv3d` calls: with the patch on, this package's op."""
+  return _op_modules[0].conv3d(*args, **kwargs)
 
 
 def gradient_registry() -> dict[str, dict]:
