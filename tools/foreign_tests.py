@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
 def _parse(arguments: list[str]) -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
   parser.add_argument("files", nargs="*", type=pathlib.Path, help="test files")
-  parser.add_argument("--timeout", type=float, default=600, help="seconds for a file, 600 if not set")
+  parser.add_argument("--timeout", type=float, default=600, help="seconds for a file, or 600")
   parser.add_argument("--child", help=argparse.SUPPRESS)
   parser.add_argument("--patched", action="store_true", help=argparse.SUPPRESS)
   return parser.parse_args(arguments)
@@ -67,8 +67,8 @@ def _ask(path: pathlib.Path, timeout: float, patched: bool) -> dict[str, str]:
     )
     output, end = child.stdout, f"the process ended with {child.returncode}: {child.stderr[-2000:]}"
   except subprocess.TimeoutExpired as expired:
-    output, end = expired.stdout or "", f"no end after {timeout:g} s"
-    output = output.decode() if isinstance(output, bytes) else output
+    # Whatever was asked for, it comes as bytes.
+    output, end = str(expired.stdout or b"", "utf-8"), f"no end after {timeout:g} s"
   outcomes: dict[str, str] = {}
   for line in output.splitlines():
     if line.startswith("{"):

@@ -22,9 +22,11 @@ from typing import Any
 import tensorflow as tf
 
 try:
-  import wrapt
-except ImportError:  # a dependency of TensorFlow's
-  wrapt = None
+  import wrapt as _wrapt
+except ImportError:  # though it is a dependency of TensorFlow's
+  wrapt: Any = None
+else:
+  wrapt = _wrapt
 
 _FORMATS = {"channels_last": "NDHWC", "channels_first": "NCDHW"}
 
@@ -42,7 +44,10 @@ def replaced() -> Iterator[None]:
       with _lock:
         _undo = undo
         for name in _REPLACE:
-          _apply(name)
+          package = sys.modules.get(name)
+          # What another thread is importing has a hook that comes after.
+          if package is not None and not getattr(package.__spec__, "_initializing", False):
+            _apply(name, package)
       yield
     finally:
       with _lock:
@@ -71,18 +76,15 @@ def _await_imports() -> None:
     wrapt.register_post_import_hook(_imported, name)
 
 
-def _imported(module: ModuleType) -> None:
+def _imported(package: ModuleType) -> None:
   with _lock:
-    _apply(module.__name__)
+    _apply(package.__name__, package)
 
 
-def _apply(name: str) -> None:
-  """Replaces a package's convolution, if it is imported and that is wanted and not done."""
-  package = sys.modules.get(name)
-  if package is None or _undo is None or name in _done:
+def _apply(name: str, package: ModuleType) -> None:
+  """Replaces a package's convolution, if that is wanted and not done."""
+  if _undo is None or name in _done:
     return
-  if getattr(package.__spec__, "_initializing", False):
-    return  # another thread is importing it, and the hook comes after
   _done.add(name)
   found = _REPLACE[name](package)
   if found is not None:
