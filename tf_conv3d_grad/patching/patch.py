@@ -23,7 +23,7 @@ from tf_conv3d_grad.ops.call import checked
 from tf_conv3d_grad.ops.conv3d import conv3d
 from tf_conv3d_grad.ops.conv3d_backprop_filter import conv3d_backprop_filter_v2
 from tf_conv3d_grad.ops.conv3d_backprop_input import conv3d_backprop_input_v2
-from tf_conv3d_grad.patching import registered_gradients
+from tf_conv3d_grad.patching import convolutions, keras_convolutions, registered_gradients
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D, Function
 from tf_conv3d_grad.tensorflow import private
 
@@ -148,6 +148,11 @@ def _install() -> contextlib.ExitStack:
         original = getattr(module, name)
         undo.callback(setattr, module, name, original)
         setattr(module, name, entry(op, original))
+    for module, name in private.convolution_attributes():
+      original = getattr(module, name)
+      undo.callback(setattr, module, name, original)
+      setattr(module, name, convolutions.replacement(original))
+    undo.enter_context(keras_convolutions.replaced())
     registry = private.gradient_registry()
     for op_type, gradient in registered_gradients.REGISTERED.items():
       if op_type in registry:

@@ -80,6 +80,17 @@ else:
   _op_modules = [_gen_nn_ops, _nn_ops, _nn]
 
 try:
+  from tensorflow.python.ops import nn_ops as _convolution_module
+
+  _convolution_module.convolution_internal  # noqa: B018 - is it there?
+except (ImportError, AttributeError):
+  _warn_missing(
+    "nn_ops.convolution_internal",
+    "patch_tensorflow() leaves dilated 3-D calls of tf.nn.convolution in three operations",
+  )
+  _convolution_module = None
+
+try:
   from tensorflow.python.framework.ops import gradient_registry as _gradient_registry
 
   _gradients = _gradient_registry._registry
@@ -182,6 +193,18 @@ def op_attributes(name: str) -> list[tuple[ModuleType, str]]:
     for attribute in (raw_name, name, name.replace("_v2", ""))
     if any(getattr(module, attribute, None) is original for original in originals)
   ]
+
+
+def convolution_attributes() -> list[tuple[ModuleType, str]]:
+  """Returns where TensorFlow keeps what computes `tf.nn.convolution`: modules and names in them."""
+  if _convolution_module is None or not _op_modules:
+    return []
+  return [(_convolution_module, "convolution_internal")]
+
+
+def conv3d(*args: Any, **kwargs: Any) -> tf.Tensor:
+  """Calls the function that `tf.nn.conv3d` calls: with the patch on, this package's op."""
+  return _op_modules[0].conv3d(*args, **kwargs)
 
 
 def gradient_registry() -> dict[str, dict]:

@@ -1,0 +1,335 @@
+import contextlib
+import os
+import sys
+import tempfile
+import warnings
+from unittest import mock
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+from keras.src.backend.tensorflow import nn  # what is replaced has no public name
+
+import tf_conv3d_grad
+from tests import testing
+from tf_conv3d_grad.patching import keras_convolutions
+
+layers = keras.layers
+FORMATS = ("channels_last", "channels_first")
+# Layers whose input has 4 channels, and their options besides the data format.
+LAYERS = {
+  "plain": (layers.Conv3D, dict()),
+  "strided": (layers.Conv3D, dict(strides=2, padding="same")),
+  "dilated": (layers.Conv3D, dict(dilation_rate=2, padding="same")),
+  "dilated_apart": (layers.Conv3D, dict(dilation_rate=(1, 2, 1))),
+  "grouped": (layers.Conv3D, dict(groups=2)),
+  "depthwise": (layers.Conv3D, dict(groups=4, padding="same")),
+  "grouped_dilated": (layers.Conv3D, dict(groups=2, dilation_rate=2)),
+  "transposed": (layers.Conv3DTranspose, dict(strides=2)),
+  "transposed_padded": (layers.Conv3DTranspose, dict(strides=3, output_padding=1, padding="same")),
+  "transposed_dilated": (layers.Conv3DTranspose, dict(dilation_rate=2, padding="same")),
+  "recurrent": (layers.ConvLSTM3D, dict(padding="same")),
+  "recurrent_strided": (layers.ConvLSTM3D, dict(strides=2, return_sequences=True)),
+}
+MODES = (dict(jit_compile=True), dict(jit_compile=False), dict(run_eagerly=True))
+STEPS = 3
+
+
+def layer_and_input(name, data_format):
+  kind, options = LAYERS[name]
+  keras.utils.set_random_seed(0)
+  layer = kind(4, 3, data_format=data_format, bias_initializer="random_normal", **options)
+  shape = [4, 7, 6, 5] if data_format == "channels_first" else [7, 6, 5, 4]
+  shape = [2, 3, *shape] if kind is layers.ConvLSTM3D else [2, *shape]
+  return layer, np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
+
+
+def train(name, data_format, **mode):
+  """The losses of some steps, and a prediction after them."""
+  layer, inputs = layer_and_input(name, data_format)
+  model = keras.Sequential([keras.Input(inputs.shape[1:]), layer])
+  model.compile(keras.optimizers.SGD(0.1), "mse", **mode)
+  targets = np.ones(model.compute_output_shape(inputs.shape), "float32")
+  history = model.fit(inputs, targets, batch_size=2, epochs=STEPS, verbose=0)
+  return np.array(history.history["loss"]), model.predict(inputs, verbose=0)
+
+
+def trace(function, *arguments):
+  """A traced function, without what this package compiles by itself."""
+  with tf_conv3d_grad.jit_compile(False):
+    return tf.function(function).get_concrete_function(*arguments)
+
+
+class LayersTest(parameterized.TestCase):
+  @parameterized.product(name=tuple(LAYERS), data_format=FORMATS)
+  def test_the_result_is_that_without_the_patch(self, name, data_format):
+    layer, inputs = layer_and_input(name, data_format)
+    layer.build(inputs.shape)
+    # Compiled as a whole TensorFlow takes what its kernels refuse.
+    expected = tf.function(layer, jit_compile=True)(inputs)
+    with tf_conv3d_grad.patch_tensorflow():
+      for function in (layer, tf.function(layer), tf.function(layer, jit_compile=True)):
+        np.testing.assert_allclose(function(inputs), expected, atol=1e-5)
+
+  @parameterized.product(name=tuple(LAYERS), data_format=FORMATS, mode=MODES)
+  def test_it_trains_as_without_the_patch(self, name, data_format, mode):
+    expected = train(name, data_format, jit_compile=True)
+    with tf_conv3d_grad.patch_tensorflow():
+      losses, prediction = train(name, data_format, **mode)
+    np.testing.assert_allclose(losses, expected[0], rtol=1e-4)
+    np.testing.assert_allclose(prediction, expected[1], atol=1e-4)
+    self.assertLess(losses[-1], losses[0])
+
+  @parameterized.product(name=tuple(LAYERS), data_format=FORMATS)
+  def test_nothing_is_compiled_that_nobody_asked_for(self, name, data_format):
+    layer, inputs = layer_and_input(name, data_format)
+    layer.build(inputs.shape)
+    with tf_conv3d_grad.patch_tensorflow():
+      self.assertFalse(testing.is_compiled(trace(layer, inputs)))
+
+  def test_without_the_patch_keras_compiles_by_itself(self):
+    for name, data_format in (("plain", "channels_first"), ("grouped", "channels_last")):
+      layer, inputs = layer_and_input(name, data_format)
+      layer.build(inputs.shape)
+      self.assertTrue(testing.is_compiled(trace(layer, inputs)))
+
+  @parameterized.parameters(*FORMATS)
+  def test_with_an_unknown_batch_and_unknown_lengths(self, data_format):
+    layer, inputs = layer_and_input("grouped_dilated", data_format)
+    layer.build(inputs.shape)
+    shape = [None] * 5
+    shape[1 if data_format == "channels_first" else 4] = 4
+    with tf_conv3d_grad.patch_tensorflow():
+      result = tf.function(layer, input_signature=[tf.TensorSpec(shape)])(inputs)
+      np.testing.assert_allclose(result, layer(inputs), atol=1e-5)
+
+  @parameterized.product(
+    policy=("float16", "float64", "mixed_bfloat16", "mixed_float16"), data_format=FORMATS
+  )
+  def test_in_other_dtypes(self, policy, data_format):
+    self.addCleanup(keras.config.set_dtype_policy, keras.config.dtype_policy())
+    keras.config.set_dtype_policy(policy)
+    expected, _ = train("dilated", data_format, jit_compile=True)
+    with tf_conv3d_grad.patch_tensorflow():
+      losses, _ = train("dilated", data_format, jit_compile=False)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5 if policy == "float64" else 5e-2)
+
+
+class OpsTest(parameterized.TestCase):
+  """`keras.ops`, where a layer's checks have not been made."""
+
+  @parameterized.product(
+    data_format=FORMATS,
+    options=(dict(), dict(strides=2, padding="same"), dict(dilation_rate=[2, 1, 1]),
+             dict(strides=(1, 2, 1), padding="SAME")),
+    channels=(2, 4),
+  )  # fmt: skip
+  def test_conv(self, data_format, options, channels):
+    shape = [2, 4, 7, 6, 5] if data_format == "channels_first" else [2, 7, 6, 5, 4]
+    inputs, kernel = tf.random.normal(shape), tf.random.normal([3, 2, 2, channels, 4])
+    options = dict(data_format=data_format, **options)
+    function = tf.function(lambda x, w: keras.ops.conv(x, w, **options), jit_compile=True)
+    expected = function(inputs, kernel)
+    with tf_conv3d_grad.patch_tensorflow():
+      result = keras.ops.conv(inputs, kernel, **options)
+    np.testing.assert_allclose(result, expected, atol=1e-4)
+
+  @parameterized.product(
+    data_format=FORMATS,
+    options=(dict(strides=2), dict(strides=3, output_padding=2, padding="same"),
+             dict(dilation_rate=2)),
+  )  # fmt: skip
+  def test_conv_transpose(self, data_format, options):
+    shape = [2, 4, 3, 4, 5] if data_format == "channels_first" else [2, 3, 4, 5, 4]
+    inputs, kernel = tf.random.normal(shape), tf.random.normal([3, 3, 3, 2, 4])
+    options = dict(data_format=data_format, **options)
+    function = tf.function(lambda x, w: keras.ops.conv_transpose(x, w, **options), jit_compile=True)
+    expected = function(inputs, kernel)
+    with tf_conv3d_grad.patch_tensorflow():
+      result = keras.ops.conv_transpose(inputs, kernel, **options)
+    np.testing.assert_allclose(result, expected, atol=1e-4)
+
+  @parameterized.parameters(*FORMATS)
+  def test_the_data_format_may_be_keras_s_own(self, data_format):
+    self.addCleanup(keras.config.set_image_data_format, keras.config.image_data_format())
+    keras.config.set_image_data_format(data_format)
+    inputs, kernel = tf.random.normal([2, 4, 4, 4, 4]), tf.random.normal([3, 2, 2, 2, 4])
+    with tf_conv3d_grad.patch_tensorflow():
+      np.testing.assert_array_equal(
+        keras.ops.conv(inputs, kernel), keras.ops.conv(inputs, kernel, data_format=data_format)
+      )
+
+  def test_other_ranks_are_keras_s(self):
+    inputs, kernel = tf.random.normal([2, 5, 5, 4]), tf.random.normal([3, 3, 2, 4])
+    with tf_conv3d_grad.patch_tensorflow():
+      with mock.patch.object(tf.nn, "convolution", wraps=tf.nn.convolution) as called:
+        traced = trace(keras.ops.conv, inputs, kernel)
+      self.assertTrue(testing.is_compiled(traced))  # grouped
+    called.assert_called_once()
+
+  @parameterized.product(
+    options=(dict(padding="twice"), dict(data_format="NDHWC"), dict(strides=[1, 1]),
+             dict(strides=2, dilation_rate=2)),
+    data_format=FORMATS,
+  )  # fmt: skip
+  def test_malformed_arguments_are_refused_as_before(self, options, data_format):
+    options = dict(data_format=data_format) | options
+    inputs, kernel = tf.ones([1, 4, 4, 4, 4]), tf.ones([2, 2, 2, 4, 4])
+    refusals = (ValueError, tf.errors.InvalidArgumentError)  # graphs have the former
+    with self.assertRaises(refusals):
+      keras.ops.conv(inputs, kernel, **options)
+    with tf_conv3d_grad.patch_tensorflow(), self.assertRaises(refusals):
+      keras.ops.conv(inputs, kernel, **options)
+
+  @parameterized.product(data_format=FORMATS, dilation_rate=(1, 2))
+  def test_an_empty_result_is_what_it_is_to_keras(self, data_format, dilation_rate):
+    # One cell less than the filter spans.
+    inputs, kernel = tf.ones([1, *[2 * dilation_rate] * 3, 2]), tf.ones([3, 3, 3, 2, 2])
+    if data_format == "channels_first":
+      inputs = tf.transpose(inputs, [0, 4, 1, 2, 3])
+    options = dict(data_format=data_format, dilation_rate=dilation_rate)
+
+    def call():
+      return keras.ops.conv(inputs, kernel, **options)
+
+    refuses = tuple(map(int, keras.__version__.split(".")[:2])) >= (3, 13)
+    with tf_conv3d_grad.patch_tensorflow():
+      if refuses:
+        with self.assertRaisesRegex(ValueError, "empty output"):
+          call()
+      else:
+        self.assertEqual(tf.size(call()), 0)
+
+
+class SavingTest(parameterized.TestCase):
+  @parameterized.parameters(*FORMATS)
+  def test_a_model_is_saved_and_exported(self, data_format):
+    layer, inputs = layer_and_input("grouped_dilated", data_format)
+    model = keras.Sequential([keras.Input(inputs.shape[1:]), layer])
+    with tempfile.TemporaryDirectory() as folder:
+      with tf_conv3d_grad.patch_tensorflow():
+        expected = model.predict(inputs, verbose=0)
+        path = os.path.join(folder, "model.keras")
+        model.save(path)
+        loaded = keras.models.load_model(path)
+        np.testing.assert_allclose(loaded.predict(inputs, verbose=0), expected, atol=1e-6)
+        model.export(os.path.join(folder, "exported"), verbose=False)
+      unpatched = tf.function(keras.models.load_model(path), jit_compile=True)
+      np.testing.assert_allclose(unpatched(inputs), expected, atol=1e-5)
+      exported = tf.saved_model.load(os.path.join(folder, "exported"))
+      np.testing.assert_allclose(exported.serve(inputs), expected, atol=1e-5)
+
+
+# In processes of their own. With TF_USE_LEGACY_KERAS TensorFlow does not import Keras by itself.
+_BEFORE = """
+import sys
+import tf_conv3d_grad
+tf_conv3d_grad.patch_tensorflow()
+assert "keras" not in sys.modules
+"""
+_AFTER = """
+import keras
+from keras.src.backend.tensorflow import nn
+is_ours = hasattr(nn.conv, "__wrapped__")
+"""
+
+
+class ImportsTest(parameterized.TestCase):
+  def run_child(self, program, **environment):
+    child = testing.run_child(["-c", program], **{"TF_USE_LEGACY_KERAS": "1", **environment})
+    self.assertEqual(child.returncode, 0, child.stderr)
+    self.assertNotIn("UserWarning: tf_conv3d_grad", child.stderr)
+
+  def test_nothing_is_imported_and_keras_is_covered_when_it_is(self):
+    self.run_child(_BEFORE + _AFTER + """
+assert is_ours
+import tensorflow as tf
+layer = keras.layers.Conv3D(2, 1, data_format="channels_first")
+assert layer(tf.ones([1, 1, 2, 2, 2])).shape[1] == 2
+import inspect
+conv = inspect.unwrap(nn.conv)
+tf_conv3d_grad.unpatch_tensorflow()
+assert nn.conv is conv
+with tf_conv3d_grad.patch_tensorflow():
+  assert nn.conv is not conv and inspect.unwrap(nn.conv) is conv
+assert nn.conv is conv
+""")
+
+  def test_a_hook_does_nothing_once_the_patch_is_off(self):
+    self.run_child(_BEFORE + "tf_conv3d_grad.unpatch_tensorflow()\n" + _AFTER + """
+assert not is_ours
+with tf_conv3d_grad.patch_tensorflow():
+  assert hasattr(nn.conv, "__wrapped__")
+""")
+
+  def test_where_tensorflow_imports_keras_it_is_covered(self):
+    self.run_child(
+      "import tf_conv3d_grad\ntf_conv3d_grad.patch_tensorflow()" + _AFTER + "assert is_ours",
+      TF_USE_LEGACY_KERAS=None,
+    )
+
+  def test_another_backend_is_left_alone(self):
+    before = nn.conv
+    with mock.patch.object(keras.config, "backend", return_value="jax"):
+      with tf_conv3d_grad.patch_tensorflow():
+        self.assertIs(nn.conv, before)
+    self.assertIs(nn.conv, before)
+
+  def test_both_orders_in_threads(self):
+    self.run_child("""
+import threading
+import tf_conv3d_grad
+
+def switch():
+  for _ in range(50):
+    with tf_conv3d_grad.patch_tensorflow():
+      pass
+
+threads = [threading.Thread(target=switch) for _ in range(3)]
+for thread in threads:
+  thread.start()
+import keras
+for thread in threads:
+  thread.join()
+from keras.src.backend.tensorflow import nn
+assert not hasattr(nn.conv, "__wrapped__")
+with tf_conv3d_grad.patch_tensorflow():
+  assert hasattr(nn.conv, "__wrapped__")
+""")
+
+
+class MissingTest(absltest.TestCase):
+  def test_a_keras_without_the_function_is_warned_of_and_left_as_it_is(self):
+    conv = nn.conv
+    del nn.conv
+    try:
+      with self.assertWarnsRegex(UserWarning, f"Keras {keras.__version__} has no .*nn.conv; it "):
+        with tf_conv3d_grad.patch_tensorflow():
+          self.assertFalse(hasattr(nn, "conv"))
+    finally:
+      nn.conv = conv
+
+  def test_without_wrapt_a_keras_that_is_imported_is_covered(self):
+    with contextlib.ExitStack() as stack:
+      stack.enter_context(mock.patch.object(keras_convolutions, "wrapt", None))
+      stack.enter_context(mock.patch.object(keras_convolutions, "_awaited", set()))
+      stack.enter_context(mock.patch.dict(sys.modules))
+      sys.modules.pop("tf_keras", None)
+      with self.assertWarnsRegex(UserWarning, "no wrapt; a Keras that is imported later"):
+        with tf_conv3d_grad.patch_tensorflow():
+          self.assertTrue(hasattr(nn.conv, "__wrapped__"))
+      with warnings.catch_warnings():
+        warnings.simplefilter("error")  # said once
+        with tf_conv3d_grad.patch_tensorflow():
+          pass
+
+  def test_off_again_it_is_the_very_function(self):
+    before = nn.conv
+    with tf_conv3d_grad.patch_tensorflow():
+      self.assertIsNot(nn.conv, before)
+    self.assertIs(nn.conv, before)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,172 @@
+"""Keras's 3-D convolutions without a compiled function of each call's own.
+
+On TensorFlow, Keras makes a new `tf.function(jit_compile=True)` at every call of a 3-D convolution
+with channels first and of every grouped one, because TensorFlow's CPU kernels refuse them. The ops
+of this package do not, so with the patch on Keras's function and tf_keras's method call
+`tf.nn.convolution`; it is compiled where the model is.
+
+Keras is not imported here. It may be imported before `patch_tensorflow` or after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import tensorflow as tf
+
+try:
+  import wrapt as _wrapt
+except ImportError:  # though it is a dependency of TensorFlow's
+  wrapt: Any = None
+else:
+  wrapt = _wrapt
+
+_FORMATS = {"channels_last": "NDHWC", "channels_first": "NCDHW"}
+
+
+@contextlib.contextmanager
+def replaced() -> Iterator[None]:
+  """Where Keras's and tf_keras's convolutions call `tf.nn.convolution` directly.
+
+  That is for all threads, and for a Keras that is imported within, too.
+  """
+  global _undo
+  _await_imports()
+  with contextlib.ExitStack() as undo:
+    try:
+      with _lock:
+        _undo = undo
+        for name in _REPLACE:
+          package = sys.modules.get(name)
+          # What another thread is importing has a hook that comes after.
+          if package is not None and not getattr(package.__spec__, "_initializing", False):
+            _apply(name, package)
+      yield
+    finally:
+      with _lock:
+        _undo = None
+        _done.clear()
+        undo.close()
+
+
+# What undoes the replacements; None while there are none.
+_undo: contextlib.ExitStack | None = None
+_done: set[str] = set()  # the packages they were made in
+_awaited: set[str] = set()  # those with a hook
+# Never held while a module is imported, or while another lock is taken: hooks run under Python's.
+_lock = threading.RLock()
+
+
+def _await_imports() -> None:
+  """Has `_apply` called with each package that is imported from now on."""
+  missing = [name for name in _REPLACE if name not in sys.modules and name not in _awaited]
+  if missing and wrapt is None:
+    _warn("there is no wrapt", "a Keras that is imported later stays as it is")
+    _awaited.update(missing)  # once
+    return
+  for name in missing:
+    _awaited.add(name)
+    wrapt.register_post_import_hook(_imported, name)
+
+
+def _imported(package: ModuleType) -> None:
+  with _lock:
+    _apply(package.__name__, package)
+
+
+def _apply(name: str, package: ModuleType) -> None:
+  """Replaces a package's convolution, if that is wanted and not done."""
+  if _undo is None or name in _done:
+    return
+  _done.add(name)
+  found = _REPLACE[name](package)
+  if found is not None:
+    owner, attribute, replacement = found
+    _undo.callback(setattr, owner, attribute, vars(owner)[attribute])
+    setattr(owner, attribute, replacement)
+
+
+def _keras(package: ModuleType) -> tuple[Any, str, Any] | None:
+  """Returns what to replace in Keras 3: owner, name and replacement."""
+  try:
+    if package.config.backend() != "tensorflow":
+      return None
+    module = sys.modules["keras.src.backend.tensorflow.nn"]
+    original = module.conv
+  except (AttributeError, KeyError):
+    _warn(
+      f"Keras {_version(package)} has no keras.src.backend.tensorflow.nn.conv",
+      "it compiles 3-D convolutions with channels first or groups by themselves, as it did",
+    )
+    return None
+
+  @functools.wraps(original)
+  def conv(
+    inputs: Any,
+    kernel: Any,
+    strides: Any = 1,
+    padding: Any = "valid",
+    data_format: Any = None,
+    dilation_rate: Any = 1,
+  ) -> Any:
+    form = _FORMATS.get(str(data_format or package.config.image_data_format()))
+    if form is not None and isinstance(padding, str) and _is_volume(inputs):
+      result = tf.nn.convolution(
+        inputs, kernel, strides, padding.upper(), data_format=form, dilations=dilation_rate
+      )
+      if result.shape.num_elements() != 0:
+        return result
+    # Another rank; or an empty result, which versions of Keras refuse or not.
+    return original(inputs, kernel, strides, padding, data_format, dilation_rate)
+
+  return module, "conv", tf.autograph.experimental.do_not_convert(conv)
+
+
+def _tf_keras(package: ModuleType) -> tuple[Any, str, Any] | None:
+  """Returns what to replace in tf_keras, which is Keras 2: owner, name and replacement."""
+  name = "_jit_compiled_convolution_op"
+  try:
+    owner = sys.modules["tf_keras.src.layers.convolutional.base_conv"].Conv
+    original = vars(owner)[name]
+  except (AttributeError, KeyError):
+    _warn(
+      f"tf_keras {_version(package)} has no Conv.{name}",
+      "it compiles grouped 3-D convolutions by themselves, as it did",
+    )
+    return None
+
+  def convolution_op(self: Any, inputs: Any, kernel: Any) -> Any:
+    if self.rank == 3:
+      return self.convolution_op(inputs, kernel)
+    return original.__get__(self, type(self))(inputs, kernel)
+
+  return owner, name, tf.autograph.experimental.do_not_convert(convolution_op)
+
+
+_REPLACE: dict[str, Callable[[ModuleType], tuple[Any, str, Any] | None]] = {
+  "keras": _keras,
+  "tf_keras": _tf_keras,
+}
+
+
+def _is_volume(inputs: Any) -> bool:
+  """Returns whether an input of a convolution has three spatial axes."""
+  try:
+    return len(inputs.shape) == 5
+  except (AttributeError, TypeError, ValueError):  # no tensor, or one of unknown rank
+    return False
+
+
+def _version(package: ModuleType) -> str:
+  return str(getattr(package, "__version__", "without a version"))
+
+
+def _warn(what: str, consequence: str) -> None:
+  warnings.warn(f"tf_conv3d_grad: {what}; {consequence}", stacklevel=2)
