@@ -14,11 +14,11 @@ from tf_conv3d_grad.conformance.direction import BWD_D, BWD_W, FWD
 from tf_conv3d_grad.tensorflow import private
 
 _INT32_MAX = 2**31 - 1
-# Those of TensorFlow, whatever may be patched into it.
-_OPS = {
-  FWD: private.raw_conv3d,
-  BWD_D: private.raw_backprop_input,
-  BWD_W: private.raw_backprop_filter,
+# Those of TensorFlow by name, whatever may be patched into it.
+OPS = {
+  FWD.op: private.raw_conv3d,
+  BWD_D.op: private.raw_backprop_input,
+  BWD_W.op: private.raw_backprop_filter,
 }
 
 
@@ -60,7 +60,7 @@ def raw(case: Case, arguments: dict[str, Any]) -> Reference | None:
     return None
   if case.direction != BWD_D and _skips_cells(case):
     return None
-  op = _OPS[case.direction]
+  op = OPS[case.direction.op]
   # Of bfloat16 oneDNN adds up what it finds in memory where taps meet nothing but padding.
   if case.direction == BWD_D or not (onednn and case.dtype == "bfloat16"):
     try:
