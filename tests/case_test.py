@@ -5,6 +5,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from tf_conv3d_grad.conformance.case import DATA_FORMATS, DTYPES, PADDINGS, Case, random_case
+from tf_conv3d_grad.conformance.direction import BWD_D, BWD_W, DIRECTIONS, FWD
 
 PLAIN = "mb1_id32_ic32oc64_k3s1d1_ndhwc_f32"
 UNEQUAL = "mb2_id8x9x10_ic4oc6g2_k3x1x2s2x1x1d1x2x1_ncdhw_f16_valid"
@@ -50,6 +51,16 @@ class NotationTest(parameterized.TestCase):
   def test_same_padding_may_be_spelt_out(self):
     self.assertEqual(Case.parse(f"{PLAIN}_same"), Case.parse(PLAIN))
 
+  @parameterized.parameters(
+    ("", BWD_D, ""), ("_bwd_d", BWD_D, ""), ("_fwd", FWD, "_fwd"), ("_bwd_w", BWD_W, "_bwd_w")
+  )
+  def test_the_direction_comes_last_and_that_of_the_input_is_not_written(self, *ending):
+    read, direction, written = ending
+    for text in (PLAIN, UNEQUAL):
+      case = Case.parse(text + read)
+      self.assertEqual(case, dataclasses.replace(Case.parse(text), direction=direction))
+      self.assertEqual(str(case), text + written)
+
   def test_surrounding_blanks_do_not_matter(self):
     self.assertEqual(Case.parse(f" {PLAIN}\n"), Case.parse(PLAIN))
 
@@ -71,6 +82,9 @@ class NotationTest(parameterized.TestCase):
     ("mb1_id32_ic32oc64_k3s1d2147483648_ndhwc_f32", "dilations must be"),
     ("mb9999999999999999999_id3_ic3oc4_k5s1d1_ndhwc_f32", "input_sizes must have fewer than 2.63"),
     ("mb1_id3_ic1oc1_k9999999s1d1_ndhwc_f32", "filter_shape must have fewer than 2.63 cells"),
+    ("mb1_id32_ic32oc64_k3s1d1_ndhwc_f32_bwd", "case must read like"),
+    ("mb1_id32_ic32oc64_k3s1d1_ndhwc_f32_fwd_valid", "case must read like"),
+    ("mb1_id3_ic1oc1_k5s1d1_ndhwc_f32_valid_fwd", "taps must fit into the input"),
     ("mb1_id3_ic1oc1_k0s1d4999999_ndhwc_f32_valid", "out_backprop_shape must have fewer than 2.63"),
   )
   def test_bad_text_is_refused_with_the_reason(self, text, reason):
@@ -101,6 +115,16 @@ class CaseTest(parameterized.TestCase):
     case = Case.parse(f"mb1_id3_ic1oc1_k{taps}s1d{dilation}_ndhwc_f32_valid")
     self.assertEqual(case.output_size, (length,) * 3)
 
+  @parameterized.parameters((4, 1, True), (5, 1, False), (5, 2, True), (6, 2, False))
+  def test_of_a_convolution_the_filter_may_be_too_long_by_less_than_a_stride(
+    self, taps, stride, is_valid
+  ):
+    text = f"mb1_id3_ic1oc1_k{taps}s{stride}d1_ndhwc_f32_valid_fwd"
+    if is_valid:
+      self.assertEqual(Case.parse(text).result_shape, (1, 0, 0, 0, 1))
+    else:
+      self.assertRaises(ValueError, Case.parse, text)
+
   @parameterized.parameters(range(40))
   def test_output_size_is_tensorflows(self, seed):
     rng = np.random.default_rng(seed)
@@ -122,13 +146,21 @@ class CaseTest(parameterized.TestCase):
       Case.parse("mb2_id4_ic6oc9g3_k3x1x2s2d1_ndhwc_f32").flops, 2 * (2 * 8) * 6 * 2 * 9
     )
 
-  @parameterized.parameters("float16", "bfloat16", "float32", "float64")
-  def test_arguments_are_in_the_dtype_without_zeros(self, dtype):
-    case = dataclasses.replace(Case.parse(UNEQUAL), dtype=dtype)
+  @parameterized.product(
+    dtype=("float16", "bfloat16", "float32", "float64"), direction=tuple(DIRECTIONS)
+  )
+  def test_arguments_are_in_the_dtype_without_zeros(self, dtype, direction):
+    case = Case.parse(f"{UNEQUAL}_{direction}")
+    case = dataclasses.replace(case, dtype=dtype)
     arguments = case.arguments(seed=3)
-    for name, shape in (("filter", case.filter_shape), ("out_backprop", case.out_backprop_shape)):
+    shapes = {
+      "input": case.input_sizes,
+      "filter": case.filter_shape,
+      "out_backprop": case.out_backprop_shape,
+    }
+    for name in case.direction.operands:
       self.assertEqual(arguments[name].dtype, tf.as_dtype(dtype).as_numpy_dtype)
-      self.assertEqual(arguments[name].shape, shape)
+      self.assertEqual(arguments[name].shape, shapes[name])
       self.assertTrue(np.all(arguments[name] != 0))
 
   def test_arguments_depend_on_the_seed_alone(self):
@@ -137,10 +169,11 @@ class CaseTest(parameterized.TestCase):
     np.testing.assert_array_equal(first["filter"], again["filter"])
     self.assertFalse(np.array_equal(first["filter"], other["filter"]))
 
-  def test_arguments_are_those_of_the_raw_op(self):
-    case = Case.parse("mb2_id4x5x6_ic2oc3_k3s2d1_ndhwc_f32")
-    result = tf.raw_ops.Conv3DBackpropInputV2(**case.arguments())
-    self.assertEqual(tuple(result.shape), case.input_sizes)
+  @parameterized.parameters(*DIRECTIONS)
+  def test_arguments_are_those_of_the_raw_op(self, direction):
+    case = Case.parse(f"mb2_id4x5x6_ic2oc3_k3s2d1_ndhwc_f32_{direction}")
+    result = getattr(tf.raw_ops, case.direction.op)(**case.arguments())
+    self.assertEqual(tuple(result.shape), case.result_shape)
     # Neither vanishing nor overflowing in half.
     self.assertBetween(float(tf.math.reduce_std(result)), 0.2, 5)
 
@@ -151,6 +184,7 @@ class RandomCaseTest(parameterized.TestCase):
     self.assertEqual({case.dtype for case in cases}, set(DTYPES.values()))
     self.assertEqual({case.data_format for case in cases}, set(DATA_FORMATS))
     self.assertEqual({case.padding for case in cases}, set(PADDINGS))
+    self.assertEqual({case.direction for case in cases}, set(DIRECTIONS.values()))
     kinds = {
       "grouped": lambda case: case.groups > 1,
       "depthwise": lambda case: case.groups == case.in_channels > 1,
@@ -174,6 +208,9 @@ class RandomCaseTest(parameterized.TestCase):
       "empty output of a filter that does not fit": lambda case: (
         0 in case.output_size and 0 not in case.input_size
       ),
+      "the same of a convolution": lambda case: (
+        0 in case.output_size and 0 not in case.input_size and case.direction == FWD
+      ),
     }
     for name, is_kind in kinds.items():
       with self.subTest(name):
@@ -191,11 +228,13 @@ class RandomCaseTest(parameterized.TestCase):
         padding=padding,
         dilated=bool(dilated),
         grouped=bool(grouped),
+        direction=BWD_W,
       )
       self.assertLessEqual(max(case.input_size), 5)
       self.assertEqual((case.dtype, case.data_format, case.padding), (dtype, "NCDHW", padding))
       self.assertEqual(max(case.dilations) > 1, bool(dilated))
       self.assertEqual(case.groups > 1, bool(grouped))
+      self.assertEqual(case.direction, BWD_W)
 
 
 if __name__ == "__main__":

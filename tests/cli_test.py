@@ -1,5 +1,6 @@
 """The console tool `tf-conv3d-grad`, in this process where that is enough."""
 
+import dataclasses
 import errno
 import io
 import json
@@ -40,8 +41,10 @@ from tf_conv3d_grad.cli.trial import (
 )
 from tf_conv3d_grad.conformance import children, differential
 from tf_conv3d_grad.conformance.case import DATA_FORMATS, DTYPES, Case
+from tf_conv3d_grad.conformance.direction import BWD_D, BWD_W, DIRECTIONS, FWD
 
 COMMANDS = ("report", "check", "explain", "demo")
+ALL = tuple(DIRECTIONS.values())
 SMALL = "mb1_id2_ic1oc1_k1s1d1_ndhwc_f32"
 DILATED = "mb2_id7x5x6_ic4oc6g2_k3x1x2s2x1x1d2x1x3_ncdhw_f16_valid"
 
@@ -152,25 +155,37 @@ class CheckTest(CommandLineTestCase):
     with open(path) as file:
       found = json.load(file)
     self.assertEqual([result["seed"] for result in found["results"]], list(range(5, 13)))
+    directions = [Case.parse(result["case"]).direction for result in found["results"]]
+    self.assertEqual(directions, [FWD, BWD_D, BWD_W] * 2 + [FWD, BWD_D])
     self.assertEqual(list(found["results"][7]["errors"]), ["eager", "always"])
     self.assertEqual((found["cases"], found["failed"]), (8, 0))
     self.assertEqual(found["machine"]["tensorflow"], tf.__version__)
 
   def test_they_grow_and_depend_on_nothing_but_the_options(self):
-    cases = list(check._random(50, 3, 12))
-    self.assertEqual(cases, list(check._random(50, 3, 12)))
+    cases = list(check._random(50, 3, 12, (FWD, BWD_W)))
+    self.assertEqual(cases, list(check._random(50, 3, 12, (FWD, BWD_W))))
+    self.assertEqual([case.direction for case, _ in cases], [FWD, BWD_W] * 25)
     largest = [max(case.input_size) for case, _ in cases]
     for number, size in enumerate(largest):
       self.assertLessEqual(size, 2 + 10 * number // 49)
     self.assertGreater(np.mean(largest[25:]), 2 * np.mean(largest[:25]) - 1)
     self.assertGreater(max(largest), 9)
 
-  def test_the_worst_error_of_each_dtype_is_shown_beside_what_is_allowed(self):
-    cases = [f"mb1_id3_ic2oc2_k2s1d1_ndhwc_{dtype}" for dtype in DTYPES]
+  def test_the_random_cases_are_of_the_directions_asked_for(self):
+    path = self.output_file("check.json")
+    options = ("--cases", "3", "--max-size", "3", "--ways", "eager")
+    self.invoke("check", *options, "--dir", "bwd_w", "--json", path)
+    with open(path) as file:
+      results = json.load(file)["results"]
+    self.assertEqual({Case.parse(each["case"]).direction for each in results}, {BWD_W})
+
+  @parameterized.parameters("", "_fwd", "_bwd_w")
+  def test_the_worst_error_of_each_dtype_is_shown_beside_what_is_allowed(self, direction):
+    cases = [f"mb1_id3_ic2oc2_k2s1d1_ndhwc_{dtype}{direction}" for dtype in DTYPES]
     path = self.output_file("check.json")
     output = self.invoke("check", *cases, "--ways", "eager,never", "--json", path)
     with open(path) as file:
-      worst = json.load(file)["worst"]
+      (worst,) = json.load(file)["worst"].values()
     self.assertEqual(list(worst), list(DTYPES.values()))
     for case, (dtype, found) in zip(cases, worst.items()):
       self.assertEqual(found["case"], case)
@@ -219,7 +234,8 @@ class CheckTest(CommandLineTestCase):
     self.assertEqual(wrong["case"], DILATED)
     self.assertEqual(wrong["smallest"]["case"], SMALL.replace("id2", "id1").replace("f32", "f16"))
     self.assertIn("eager: the relative error", wrong["failures"][0])
-    self.assertGreater(found["worst"]["float16"]["error"], found["worst"]["float16"]["tolerance"])
+    worst = found["worst"]["Conv3DBackpropInputV2"]["float16"]
+    self.assertGreater(worst["error"], worst["tolerance"])
 
     suite = ElementTree.parse(files[1]).getroot().find("testsuite")
     self.assertEqual((suite.get("tests"), suite.get("failures")), ("2", "1"))
@@ -227,7 +243,7 @@ class CheckTest(CommandLineTestCase):
     self.assertEqual(properties["tensorflow"], tf.__version__)
     passed, failed = suite.findall("testcase")
     self.assertEqual(passed.get("name"), f"{SMALL} --seed 7")
-    self.assertEqual(passed.get("classname"), "tf_conv3d_grad.float32")
+    self.assertEqual(passed.get("classname"), "tf_conv3d_grad.Conv3DBackpropInputV2.float32")
     self.assertIsNone(passed.find("failure"))
     self.assertIn("eager: the relative error", failed.find("failure").get("message"))
     self.assertEqual(
@@ -240,7 +256,7 @@ class CheckTest(CommandLineTestCase):
       self.invoke("check", SMALL, "--ways", "eager", "--json", path, status=1)
     with open(path) as file:
       found = json.load(file, parse_constant=self.fail)
-    self.assertIsNone(found["worst"]["float32"]["error"])
+    self.assertIsNone(found["worst"]["Conv3DBackpropInputV2"]["float32"]["error"])
 
   def test_of_many_failures_only_the_first_are_made_small(self):
     with wrong_where(lambda dilations, dtype: True), mock.patch.object(
@@ -293,6 +309,7 @@ class CheckTest(CommandLineTestCase):
     [["nonsense"]],
     [["mb1_id2_ic1oc1g2_k1s1d1_ndhwc_f32"]],
     [["--ways", "sideways"]],
+    [["--dir", "fwd,bwd"]],
     [["--cases", "-1"]],
     [["--max-size", "0"]],
   )
@@ -302,29 +319,33 @@ class CheckTest(CommandLineTestCase):
 
 class ReportTest(CommandLineTestCase):
   def test_it_makes_every_kind_of_call_in_every_way_with_both_ops(self):
-    trials = report._valid_trials(5)
-    self.assertLen(set(trials), 4 * 2 * 2 * 2 * 3 * 2)
+    trials = report._valid_trials(5, ALL)
+    self.assertLen(set(trials), 3 * 4 * 2 * 2 * 2 * 3 * 2)
     cases = {Case.parse(each.case) for each in trials}
-    self.assertLen(
-      {(case.dtype, case.data_format, max(case.dilations) > 1, case.groups > 1) for case in cases},
-      4 * 2 * 2 * 2,
-    )
+    kinds = {
+      (case.direction, case.dtype, case.data_format, max(case.dilations) > 1, case.groups > 1)
+      for case in cases
+    }
+    self.assertLen(kinds, 3 * 4 * 2 * 2 * 2)
+    self.assertEqual({each.function for each in trials}, {each.op for each in ALL})
     self.assertEqual({case.data_format for case in cases}, set(DATA_FORMATS))
     self.assertEqual(
       {(each.op, each.way) for each in trials}, {(op, way) for op in (STOCK, OURS) for way in WAYS}
     )
 
   def test_calls_are_made_in_child_processes_that_may_die(self):
-    dilated = [each for each in report._valid_trials(4) if "d2_ncdhw_f64" in each.case]
+    trials = report._valid_trials(4, (BWD_D,))
+    dilated = [each for each in trials if "d2_ncdhw_f64" in each.case]
     ungrouped = [each for each in dilated if "g2" not in each.case and each.way != "graph"]
     # XLA divides by zero there, with oneDNN or without. Last it needs no other child after it.
     fatal = "filter without in channels, jit"
-    calls = {name: malformed.CALLS[name] for name in ("strides of zero", fatal)}
+    of_op = malformed.CALLS["Conv3DBackpropInputV2"]
+    calls = {name: of_op[name] for name in ("strides of zero", fatal)}
     path = self.output_file("report.json")
-    with mock.patch.object(report, "_valid_trials", lambda size: ungrouped), mock.patch.dict(
-      malformed.CALLS, calls, clear=True
+    with mock.patch.object(report, "_valid_trials", lambda *_: ungrouped), mock.patch.dict(
+      of_op, calls, clear=True
     ), mock.patch.object(report_tables, "WAYS", ("eager", "compiled")):
-      output = self.invoke("report", "--json", path)
+      output = self.invoke("report", "--dir", "bwd_d", "--json", path)
     self.assertIn(f"TensorFlow {tf.__version__}, tf_conv3d_grad ", output)
     self.assertRegex(output, r"devices .*CPU:0.*; oneDNN (on|off)")
     # float64, dilated, NCDHW: refused by every build's kernels, computed by XLA.
@@ -362,11 +383,24 @@ class ReportTest(CommandLineTestCase):
     for outcome in outcomes.values():
       self.assertIn({DIED: "abort", ERROR: "error 1"}.get(outcome.status, outcome.status), output)
 
-  def test_on_a_terminal_of_80_columns_the_table_of_valid_calls_fits(self):
-    trials = report._valid_trials(12)
-    table = report_tables.of_valid_calls([(each, Outcome(RIGHT, 1234.5)) for each in trials])
-    self.assertLessEqual(widest_line(table, 80), 80)
-    self.assertNotIn("…", rendered(table, 80))
+  def test_each_op_has_a_table_and_that_of_valid_calls_fits_on_a_terminal_of_80_columns(self):
+    trials = report._valid_trials(12, ALL)
+    tables = report_tables.of_valid_calls([(each, Outcome(RIGHT, 1234.5)) for each in trials])
+    self.assertLen(tables, 3)
+    for direction, table in zip(ALL, tables):
+      self.assertLessEqual(widest_line(table, 80), 80)
+      text = rendered(table, 80)
+      self.assertStartsWith(text, f"{direction.op}: milliseconds")
+      self.assertEqual(text.count("1,234"), 4 * 2 * 2 * 2 * 3 * 2)
+      self.assertNotIn("…", text)
+
+  def test_malformed_calls_of_an_op_are_in_a_table_of_its_own(self):
+    trials = report._malformed_trials((FWD, BWD_W))
+    outcome = Outcome(ERROR, error="ValueError", message="no")
+    first, second = report_tables.of_malformed_calls([(each, outcome) for each in trials])
+    self.assertStartsWith(rendered(first, 100), "Malformed calls of Conv3D ")
+    self.assertIn("filter longer than the input", rendered(first, 100))
+    self.assertIn("filter_sizes of one number", rendered(second, 100))
 
 
 class MakingTest(parameterized.TestCase):
@@ -382,22 +416,39 @@ class MakingTest(parameterized.TestCase):
 
   def test_so_is_a_process_that_ends_or_hangs(self):
     answers = [children.Ended("SIGFPE", None), children.Ended(None, "late"), Outcome(RIGHT)]
-    trials = [Trial(STOCK, "eager", SMALL)] * 3
+    trials = [Trial(STOCK, "eager", "Conv3DBackpropInputV2", SMALL)] * 3
     with answering(answers):
       statuses = [outcome.status for _, outcome in trial.perform_all(trials)]
     self.assertEqual(statuses, [DIED, TIMEOUT, RIGHT])
 
 
-class ExplainTest(CommandLineTestCase):
-  @parameterized.parameters(("true", "True"), ("false", "False"), ("auto", "'auto'"))
-  def test_it_prints_what_the_function_says_in_the_mode(self, option, mode):
-    output = self.invoke("explain", DILATED, "--mode", option)
-    self.assertIn(f"jit_compile mode {mode}", output)
-    with tf_conv3d_grad.jit_compile({"true": True, "false": False}.get(option, "auto")):
-      case = Case.parse(DILATED)
-      expected = tf_conv3d_grad.explain(**{**case.arguments(), "input_sizes": case.input_sizes})
-    self.assertEqual(output, f"{expected}\n")
+class MalformedTest(parameterized.TestCase):
+  @parameterized.parameters(*DIRECTIONS)
+  def test_every_call_is_refused_and_those_that_are_well_formed_are_not(self, direction):
+    name = DIRECTIONS[direction].op
+    op = getattr(tf_conv3d_grad, name)
+    result = op(**malformed.WELL_FORMED[name])
+    self.assertEqual(result.shape.rank, 5)
+    self.assertNotEmpty(malformed.CALLS[name])
+    for call in malformed.CALLS[name]:
+      with self.subTest(call), self.assertRaises(tf.errors.InvalidArgumentError):
+        op(**malformed.arguments(name, call))
 
+
+class ExplainTest(CommandLineTestCase):
+  @parameterized.product(
+    mode=(("true", "True"), ("false", "False"), ("auto", "'auto'")),
+    direction=tuple(DIRECTIONS.values()),
+  )
+  def test_it_prints_what_the_function_says_in_the_mode(self, mode, direction):
+    option, shown = mode
+    case = dataclasses.replace(Case.parse(DILATED), direction=direction)
+    output = self.invoke("explain", str(case), "--mode", option)
+    self.assertStartsWith(output, f"{direction.op} in float16")
+    self.assertIn(f"jit_compile mode {shown}", output)
+    with tf_conv3d_grad.jit_compile({"true": True, "false": False}.get(option, "auto")):
+      expected = tf_conv3d_grad.explain(**case.arguments(), op=direction.op)
+    self.assertEqual(output, f"{expected}\n")
 
   @parameterized.parameters(
     "mb99999999999999999999_id3_ic1oc1_k1s1d1_ndhwc_f32",

@@ -22,6 +22,7 @@ import tf_conv3d_grad
 from tests import testing
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import DATA_FORMATS, Case, random_case
+from tf_conv3d_grad.conformance.direction import BWD_D
 from tf_conv3d_grad.planning import policy
 from tf_conv3d_grad.tensorflow import private
 
@@ -217,6 +218,7 @@ def problems_of_every_kind():
   for seed, (dtype, data_format, padding, dilated, grouped) in enumerate(kinds):
     case = random_case(
       np.random.default_rng(seed),
+      direction=BWD_D,
       max_size=6,
       dtype=dtype,
       data_format=data_format,

@@ -1,4 +1,4 @@
-"""The op against the oracle and TensorFlow's own op, over random and extreme cases.
+"""The three ops against the oracle and TensorFlow's own, over random and extreme cases.
 
 `TF_CONV3D_GRAD_TEST_SEED` moves the random cases to others, `TF_CONV3D_GRAD_TEST_CASES` sets how
 many there are of each kind. Thousands at a time: `tf-conv3d-grad check --cases 1000`.
@@ -13,38 +13,37 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from tf_conv3d_grad.conformance import differential, oracle
+from tf_conv3d_grad.conformance import differential, oracle, reference
 from tf_conv3d_grad.conformance.case import DATA_FORMATS, DTYPES, PADDINGS, Case, random_case
-from tf_conv3d_grad.conformance.reference import Reference, raw_conv3d_backprop_input
+from tf_conv3d_grad.conformance.direction import BWD_D, BWD_W, DIRECTIONS, FWD
+from tf_conv3d_grad.conformance.reference import Reference
 
 BASE_SEED = int(os.environ.get("TF_CONV3D_GRAD_TEST_SEED", "0"))
-CASES_PER_KIND = int(os.environ.get("TF_CONV3D_GRAD_TEST_CASES", "3"))
+# Of the younger two there are 3,072 each.
+CASES_PER_KIND = {FWD: 48, BWD_D: 3, BWD_W: 48}
+if "TF_CONV3D_GRAD_TEST_CASES" in os.environ:
+  CASES_PER_KIND = dict.fromkeys(CASES_PER_KIND, int(os.environ["TF_CONV3D_GRAD_TEST_CASES"]))
+# One test runs no more than these.
+CASES_PER_TEST = 12
 
-# dtype, data format, padding, dilated, grouped
 KINDS = tuple(
   itertools.product(DTYPES.values(), DATA_FORMATS, PADDINGS, (False, True), (False, True))
 )
-# Each random case is called eagerly and in one other way, which its number chooses.
+# Each random case is called eagerly, and of those in one test every so many in another way as well,
+# which takes ten times as long.
+EVERY = 4
 OTHER_WAYS = tuple(way for way in differential.WAYS if way != "eager")
 
 
-def random_problems():
-  """Yields name, case, seed and ways of every random problem of the suite."""
-  for number, (repeat, kind) in enumerate(itertools.product(range(CASES_PER_KIND), KINDS)):
+def random_problems(direction):
+  """Yields name, kind and numbers of the random cases of every test of a direction."""
+  cases = CASES_PER_KIND[direction]
+  for number, kind in enumerate(KINDS):
     dtype, data_format, padding, dilated, grouped = kind
-    seed = BASE_SEED + number
-    case = random_case(
-      np.random.default_rng(seed),
-      max_size=8,
-      dtype=dtype,
-      data_format=data_format,
-      padding=padding,
-      dilated=dilated,
-      grouped=grouped,
-    )
-    # The kinds run through in the same order each time, so each meets another way next time.
-    way = OTHER_WAYS[(number + repeat) % len(OTHER_WAYS)]
-    yield f"_seed{seed}_{case}", case, seed, ("eager", way)
+    name = f"_{dtype}_{data_format}_{padding}_dilated{dilated:d}_grouped{grouped:d}"
+    for first in range(0, cases, CASES_PER_TEST):
+      numbers = range(number * cases + first, number * cases + min(first + CASES_PER_TEST, cases))
+      yield f"{name}_{first}", kind, numbers
 
 
 class DifferentialTestCase(parameterized.TestCase):
@@ -55,9 +54,35 @@ class DifferentialTestCase(parameterized.TestCase):
 
 
 class RandomCasesTest(DifferentialTestCase):
-  @parameterized.named_parameters(*random_problems())
-  def test(self, case, seed, ways):
-    self.assert_passes(case, seed, ways)
+  @parameterized.named_parameters(*random_problems(FWD))
+  def test_the_convolution(self, kind, numbers):
+    self.assert_all_pass(FWD, kind, numbers)
+
+  @parameterized.named_parameters(*random_problems(BWD_D))
+  def test_the_gradient_in_the_input(self, kind, numbers):
+    self.assert_all_pass(BWD_D, kind, numbers)
+
+  @parameterized.named_parameters(*random_problems(BWD_W))
+  def test_the_gradient_in_the_filter(self, kind, numbers):
+    self.assert_all_pass(BWD_W, kind, numbers)
+
+  def assert_all_pass(self, direction, kind, numbers):
+    dtype, data_format, padding, dilated, grouped = kind
+    for number in numbers:
+      seed = BASE_SEED + number
+      case = random_case(
+        np.random.default_rng(seed),
+        max_size=8,
+        dtype=dtype,
+        data_format=data_format,
+        padding=padding,
+        dilated=dilated,
+        grouped=grouped,
+        direction=direction,
+      )
+      ways = ("eager", OTHER_WAYS[number // EVERY % len(OTHER_WAYS)])
+      with self.subTest(str(case)):
+        self.assert_passes(case, seed, ways if number % EVERY == 0 else ways[:1])
 
 
 class ExtremeCasesTest(DifferentialTestCase):
@@ -93,10 +118,20 @@ class ExtremeCasesTest(DifferentialTestCase):
       "mb1_id4_ic2oc3_k3s3d3_ncdhw_f64_valid",
       "mb1_id2_ic2oc3_k5s1d1_ndhwc_f32_valid",
       "mb2_id4x2x9_ic4oc6g2_k3s2x1x1d1x4x1_ncdhw_f16_valid",
+      # Windows of which none fits, by less than a stride.
+      "mb2_id4x5x6_ic2oc3_k5s2d1_ndhwc_f32_valid_fwd",
+      "mb1_id3_ic4oc6g2_k3s3d2_ncdhw_bf16_valid_fwd",
     )
   )
   def test_in_every_way_of_calling(self, text):
-    self.assert_passes(Case.parse(text), seed=0, ways=differential.WAYS)
+    case = Case.parse(text)
+    for direction in DIRECTIONS.values() if case.direction == BWD_D else [case.direction]:
+      try:
+        case = dataclasses.replace(case, direction=direction)
+      except ValueError:  # A convolution refuses a filter that is too long.
+        continue
+      with self.subTest(direction.name):
+        self.assert_passes(case, seed=0, ways=differential.WAYS)
 
 
 class ReportTest(parameterized.TestCase):
@@ -105,13 +140,12 @@ class ReportTest(parameterized.TestCase):
   def run_with(self, op, ways=("eager",)):
     return differential.run(self.case, seed=7, op=op, ways=ways)
 
-  def right_op(self, filter, out_backprop, **unused):
-    exact = oracle.conv3d_backprop_input(self.case, filter, out_backprop)
-    return tf.constant(exact, filter.dtype)
+  def right_op(self, **arguments):
+    return tf.constant(oracle.exact(self.case, arguments), self.case.dtype)
 
   def test_the_oracle_has_to_agree_with_the_raw_op(self):
     wrong = Reference(np.ones(self.case.input_sizes, np.float32), "eager")
-    with mock.patch.object(differential, "raw_conv3d_backprop_input", return_value=wrong):
+    with mock.patch.object(reference, "raw", return_value=wrong):
       report = self.run_with(self.right_op)
     self.assertFalse(report.passed)
     self.assertIn("TensorFlow's own op (eager) disagree", str(report))
@@ -119,16 +153,25 @@ class ReportTest(parameterized.TestCase):
   @parameterized.parameters("mb3000000000_id1_ic0oc0", "mb0_id2x1x1_ic0oc3000000000")
   def test_nothing_beyond_int32_is_given_to_tensorflow(self, sizes):
     case = Case.parse(f"{sizes}_k1s1d1_ndhwc_f32")
-    self.assertIsNone(raw_conv3d_backprop_input(case, case.arguments()))
+    self.assertIsNone(reference.raw(case, case.arguments()))
+
+  @parameterized.parameters("fwd", "bwd_w")
+  def test_tensorflow_is_not_asked_where_its_kernels_contradict_each_other(self, direction):
+    case = Case.parse(f"mb1_id7x4x4_ic1oc1_k1x2x2s4x1x1d1_ndhwc_f32_{direction}")
+    self.assertIsNone(reference.raw(case, case.arguments()))
+    case = dataclasses.replace(case, input_size=(5, 4, 4))
+    self.assertIsNotNone(reference.raw(case, case.arguments()))
 
   @parameterized.parameters("float16", "float64")
   def test_nothing_empty_is_given_to_eigen(self, dtype):
     case = dataclasses.replace(
       Case.parse("mb3_id4x2x9_ic1oc1_k3s5d1_ndhwc_f32_valid"), dtype=dtype
     )
-    self.assertIsNone(raw_conv3d_backprop_input(case, case.arguments()))
+    self.assertIsNone(reference.raw(case, case.arguments()))
 
-  def test_a_right_result_passes(self):
+  @parameterized.parameters(*DIRECTIONS)
+  def test_a_right_result_passes(self, direction):
+    self.case = dataclasses.replace(self.case, direction=DIRECTIONS[direction])
     report = self.run_with(self.right_op)
     self.assertTrue(report.passed, report)
     self.assertEqual(report.raw_route, "compiled")

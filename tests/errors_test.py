@@ -3,46 +3,39 @@
 The calls are made in child processes, so that an abort is seen as one.
 """
 
+import concurrent.futures
 import os
 import pathlib
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
 from tests import malformed_calls, testing
+from tests.malformed_calls import CALLS, OURS, TOO_LARGE
+
+# One child for the calls of all tests, which would each take longer to start it than to call.
+_maker = malformed_calls.Maker()
+
+
+def tearDownModule():
+  _maker.__exit__()
 
 
 def malformed(way):
-  """Yields test name, name and call of every malformed call made in this way."""
-  for name, call in malformed_calls.CALLS.items():
-    if malformed_calls.is_made(way, call):
-      yield f"_{name}", name, call
+  """Yields test name, op and name of every malformed call made in this way alone."""
+  for op, calls in CALLS.items():
+    for name, call in calls.items():
+      if malformed_calls.is_made(way, call) and call.kind != TOO_LARGE:
+        yield f"_{op}_{name}", op, name
 
 
 class ErrorsTestCase(parameterized.TestCase):
-  """Makes the calls of one way, those that ask for too much memory all at once.
+  def assert_refused(self, way, op, name):
+    self.assert_is_refusal(way, op, name, _maker.outcome(OURS, way, op, name))
 
-  One after the other these take long, because TensorFlow waits for memory to be freed.
-  """
-
-  @classmethod
-  def setUpClass(cls):
-    super().setUpClass()
-    cls.makers, cls.too_large = {}, {}
-    cls.addClassCleanup(lambda: [maker.__exit__() for maker in cls.makers.values()])
-
-  def outcome(self, way, name, call):
-    maker = self.makers.setdefault(way, malformed_calls.Maker("this", way))
-    if call.kind != malformed_calls.TOO_LARGE:
-      return maker.outcomes([name])[name]
-    if not self.too_large:
-      kind = malformed_calls.TOO_LARGE
-      names = [each for _, each, made in malformed(way) if made.kind == kind]
-      self.too_large.update(maker.outcomes(names))
-    return self.too_large[name]
-
-  def assert_refused(self, way, name, call):
-    outcome = self.outcome(way, name, call)
+  def assert_is_refusal(self, way, op, name, outcome):
+    call = CALLS[op][name]
     self.assertIsNone(outcome.get("died"), f"{way}: the process died")
     if call.or_result and not outcome["exceptions"]:
       return
@@ -54,71 +47,111 @@ class ErrorsTestCase(parameterized.TestCase):
     )
     self.assertTrue(
       any(argument in outcome["message"] for argument in call.arguments)
-      or (call.kind == malformed_calls.TOO_LARGE and way not in ("eager", "patched")),
+      or (call.kind == TOO_LARGE and way not in ("eager", "patched")),
       f"{way}: must name {' or '.join(call.arguments)}: {outcome['message'][:500]}",
     )
     if way == "compiled, nothing known":
       # XLA has the numbers, but its messages are not the op's to write.
       return
+    given = call.given
+    if call.kind == TOO_LARGE and way not in ("eager", "patched"):
+      given += ("OOM when allocating tensor with shape[",)
     self.assertTrue(
-      not call.given or any(given in outcome["message"] for given in call.given),
-      f"{way}: must show {' or '.join(call.given)}: {outcome['message'][:500]}",
+      not given or any(text in outcome["message"] for text in given),
+      f"{way}: must show {' or '.join(given)}: {outcome['message'][:500]}",
     )
 
 
 class EagerTest(ErrorsTestCase):
   @parameterized.named_parameters(*malformed("eager"))
-  def test(self, name, call):
-    self.assert_refused("eager", name, call)
+  def test(self, op, name):
+    self.assert_refused("eager", op, name)
 
 
 class TracedTest(ErrorsTestCase):
   @parameterized.named_parameters(*malformed("traced"))
-  def test(self, name, call):
-    self.assert_refused("traced", name, call)
+  def test(self, op, name):
+    self.assert_refused("traced", op, name)
 
 
 class CompiledTest(ErrorsTestCase):
   @parameterized.named_parameters(*malformed("compiled"))
-  def test(self, name, call):
-    self.assert_refused("compiled", name, call)
+  def test(self, op, name):
+    self.assert_refused("compiled", op, name)
 
 
 class V1GraphTest(ErrorsTestCase):
   @parameterized.named_parameters(*malformed("v1 graph"))
-  def test(self, name, call):
-    self.assert_refused("v1 graph", name, call)
+  def test(self, op, name):
+    self.assert_refused("v1 graph", op, name)
 
 
 class NothingKnownTest(ErrorsTestCase):
   @parameterized.named_parameters(*malformed("nothing known"))
-  def test(self, name, call):
-    self.assert_refused("nothing known", name, call)
+  def test(self, op, name):
+    self.assert_refused("nothing known", op, name)
 
 
 class CompiledNothingKnownTest(ErrorsTestCase):
   @parameterized.named_parameters(*malformed("compiled, nothing known"))
-  def test(self, name, call):
-    self.assert_refused("compiled, nothing known", name, call)
+  def test(self, op, name):
+    self.assert_refused("compiled, nothing known", op, name)
 
 
 class V1GraphNothingKnownTest(ErrorsTestCase):
   @parameterized.named_parameters(*malformed("v1 graph, nothing known"))
-  def test(self, name, call):
-    self.assert_refused("v1 graph, nothing known", name, call)
+  def test(self, op, name):
+    self.assert_refused("v1 graph, nothing known", op, name)
 
 
 class PatchedTest(ErrorsTestCase):
   @parameterized.named_parameters(*malformed("patched"))
-  def test(self, name, call):
-    self.assert_refused("patched", name, call)
+  def test(self, op, name):
+    self.assert_refused("patched", op, name)
 
 
-class TableTest(absltest.TestCase):
-  def test_has_a_row_for_every_call(self):
-    table = (testing.ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    for name in malformed_calls.CALLS:
-      self.assertIn(f"| {malformed_calls.in_table(name)} |", table, "run: make errors-table")
+class TooLargeTest(ErrorsTestCase):
+  """Results that no memory can hold, all at once and the ways of calling side by side.
+
+  One after the other these take long, because TensorFlow waits for memory to be freed, in a thread
+  of a core's.
+  """
+
+  def test_is_refused_in_every_way_of_calling(self):
+    calls = [
+      (op, name) for op in CALLS for name, call in CALLS[op].items() if call.kind == TOO_LARGE
+    ]
+
+    # What is known while tracing is computed then, in one thread for all that a process traces.
+    jobs = []
+    for way in malformed_calls.WAYS:
+      processes = 3 if way in ("traced", "v1 graph") else 1
+      jobs += [(way, calls[first::processes]) for first in range(processes)]
+
+    def outcomes(job):
+      way, calls = job
+      with malformed_calls.Maker() as maker:
+        return maker.outcomes(OURS, way, calls)
+
+    more_threads = {"TF_NUM_INTEROP_THREADS": str(2 * len(calls))}
+    with mock.patch.dict(os.environ, more_threads), concurrent.futures.ThreadPoolExecutor(
+      len(jobs)
+    ) as threads:
+      found = list(threads.map(outcomes, jobs))
+    for (way, of_job), of_calls in zip(jobs, found):
+      for (op, name), outcome in zip(of_job, of_calls):
+        with self.subTest(f"{way}: {op}, {name}"):
+          self.assert_is_refusal(way, op, name, outcome)
+
+
+class TableTest(parameterized.TestCase):
+  @parameterized.parameters(*CALLS)
+  def test_has_a_row_for_every_call(self, op):
+    text = (testing.ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    _, _, section = text.partition(f"\n## {op}\n")
+    section, _, _ = section.partition("\n## ")
+    for name in CALLS[op]:
+      self.assertIn(f"| {malformed_calls.in_table(name)} |", section, "run: make errors-table")
 
 
 class WithoutTensorFlowTest(absltest.TestCase):

@@ -27,8 +27,12 @@ class FuzzTest(parameterized.TestCase):
 
 
 class MakeTest(parameterized.TestCase):
-  def test_a_valid_call_is_right(self):
-    self.assertEqual(fuzzing.make(WELL), ("shape (1, 4, 5, 6, 2)", None))
+  @parameterized.parameters(
+    ("", (1, 4, 5, 6, 2)), ("_fwd", (1, 4, 5, 6, 3)), ("_bwd_w", (3, 3, 3, 2, 3))
+  )
+  def test_a_valid_call_is_right(self, direction, shape):
+    call = {**WELL, "case": WELL["case"] + direction}
+    self.assertEqual(fuzzing.make(call), (f"shape {shape}", None))
 
   @parameterized.product(way=fuzzing.WAYS, dtype=("f16", "f32"), size=(0, 3))
   def test_a_filter_that_does_not_fit_gives_zeros(self, way, dtype, size):
@@ -43,10 +47,22 @@ class MakeTest(parameterized.TestCase):
       else:
         self.assertIn(outcome, fuzzing.DOCUMENTED)
 
-  @parameterized.parameters(*fuzzing.WAYS)
-  def test_a_malformed_call_is_refused(self, way):
-    outcome, wrong = fuzzing.make({**WELL, "way": way, "changes": {"input_sizes": "[1, 2, 3]"}})
+  @parameterized.product(
+    way=fuzzing.WAYS,
+    fault=(("", "input_sizes"), ("_fwd", "dilations"), ("_bwd_w", "filter_sizes")),
+  )
+  def test_a_malformed_call_is_refused(self, way, fault):
+    direction, argument = fault
+    call = {**WELL, "way": way, "case": WELL["case"] + direction}
+    outcome, wrong = fuzzing.make({**call, "changes": {argument: "[1, 2, 3]"}})
     self.assertIn(outcome, fuzzing.DOCUMENTED)
+    self.assertIsNone(wrong)
+
+  @parameterized.parameters("", "_fwd", "_bwd_w")
+  def test_other_arguments_may_amount_to_another_valid_call(self, direction):
+    call = {**WELL, "case": WELL["case"] + direction, "changes": {"dilations": "[1, 1, 2, 1, 1]"}}
+    outcome, wrong = fuzzing.make(call)
+    self.assertStartsWith(outcome, "shape ")
     self.assertIsNone(wrong)
 
   @parameterized.named_parameters(
@@ -61,9 +77,9 @@ class MakeTest(parameterized.TestCase):
     case = fuzzing.Case.parse(WELL["case"])
     arguments = case.arguments()
     result = fuzzing.np.zeros(case.input_sizes, "float32")
-    self.assertIn("relative error", fuzzing._judged_result(case, arguments, result))
+    self.assertIn("relative error", fuzzing._judged_result(case, {}, arguments, result))
     arguments["strides"] = [1, 2, 1, 1, 1]
-    self.assertIn("malformed", fuzzing._judged_result(None, arguments, result))
+    self.assertIn("malformed", fuzzing._judged_result(case, {"strides"}, arguments, result))
 
   def test_a_finding_is_a_line_that_makes_the_call_again(self):
     call = {**WELL, "changes": {"padding": "'SAME'", "data_format": '"NDHWC"'}}

@@ -1,4 +1,4 @@
-"""Random calls, valid and not, and the child processes that make them.
+"""Random calls of the three ops, valid and not, and the child processes that make them.
 
     python -m tests.fuzzing                  draws calls for 30 minutes, or --minutes
     python -m tests.fuzzing --call 'JSON'    makes one call again
@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 import tf_conv3d_grad
 from tf_conv3d_grad.conformance import children, differential, oracle, ways
 from tf_conv3d_grad.conformance.case import DATA_FORMATS, DTYPES, PADDINGS, Case
+from tf_conv3d_grad.conformance.direction import DIRECTIONS
 
-ARGUMENTS = (*ways.TENSORS, "strides", "padding", "data_format", "dilations")
+ATTRIBUTES = ("strides", "padding", "data_format", "dilations")
 DOCUMENTED = ("InvalidArgumentError", "ResourceExhaustedError", "ValueError", "TypeError")
 # A call that takes longer hangs.
 HANG_SECONDS = 10
@@ -105,6 +106,7 @@ def _cases(draw):
       padding=draw(st.sampled_from(PADDINGS)),
       data_format=draw(st.sampled_from(DATA_FORMATS)),
       dtype=draw(st.sampled_from(tuple(DTYPES.values()))),
+      direction=draw(st.sampled_from(tuple(DIRECTIONS.values()))),
     )
   except ValueError:
     hypothesis.reject()
@@ -132,14 +134,14 @@ def _values(draw, name, case):
   """Draws a Python expression for an argument: something close to a right one, or hostile."""
   if draw(st.booleans()):
     return draw(st.sampled_from(_OTHERS))
-  if name in ("filter", "out_backprop"):
-    shape = draw(_changed(getattr(case, f"{name}_shape")))
+  if name in case.direction.operands:
+    shape = draw(_changed(case.shape_of(name)))
     shape = [size if 0 <= size <= 64 else 1 for size in shape]
     return f"tf.ones({shape}, tf.{draw(st.sampled_from((case.dtype, 'float32', 'float16')))})"
   if name in ("strides", "dilations"):
     return repr(draw(_changed(getattr(case, f"{name}_attr"))))
-  if name == "input_sizes":
-    values = draw(_changed(case.input_sizes))
+  if name == case.direction.sizes:
+    values = draw(_changed(case.result_shape))
     wraps = ["{}", "tuple({})"]
     if all(-(2**31) <= value < 2**31 for value in values):
       wraps += ["np.array({}, np.int32)", "tf.constant({}, tf.int32)"]
@@ -153,7 +155,8 @@ def _values(draw, name, case):
 def calls(draw):
   """Draws a call: one in two is valid."""
   case = draw(_cases())
-  some = st.lists(st.sampled_from(ARGUMENTS), max_size=3, unique=True)
+  arguments = (*case.direction.tensors, *ATTRIBUTES)
+  some = st.lists(st.sampled_from(arguments), max_size=3, unique=True)
   names = draw(st.one_of(st.just([]), some))
   return {
     "way": draw(st.sampled_from(_DRAWN_WAYS)),
@@ -187,17 +190,16 @@ def _outcome(call):
     except (ValueError, TypeError, OverflowError, tf.errors.OpError) as error:
       return f"no such argument: {type(error).__name__}", None
   if "unknown" in call["way"] or call["way"] == "gradient":
-    for name in ways.TENSORS:
+    for name in case.direction.tensors:
       try:
         tf.Variable(tf.constant(arguments[name]))
       except Exception as error:  # What no tensor can be made of cannot be fed.
         return f"cannot be fed: {type(error).__name__}", None
   try:
-    result = ways.call(call["way"], tf_conv3d_grad.Conv3DBackpropInputV2, arguments)
+    result = ways.call(call["way"], getattr(tf_conv3d_grad, case.direction.op), arguments)
   except Exception as error:  # Whatever it is, it is judged here.
     return type(error).__name__, _judged_error(call, error)
-  valid = None if call["changes"] else case
-  return f"shape {result.shape}", _judged_result(valid, arguments, result)
+  return f"shape {result.shape}", _judged_result(case, call["changes"], arguments, result)
 
 
 def _judged_error(call, error):
@@ -207,47 +209,48 @@ def _judged_error(call, error):
   if not any(base.__name__ in DOCUMENTED for base in type(error).__mro__):
     return f"raises {text}"
   # XLA's messages are not the op's to write, and a name of an operation stands for an argument.
+  arguments = (*Case.parse(call["case"]).direction.tensors, *ATTRIBUTES)
   if not isinstance(error, tf.errors.ResourceExhaustedError) and not any(
-    name in str(error) for name in ARGUMENTS
+    name in str(error) for name in arguments
   ):
     return f"names no argument: {text}"
   return None
 
 
-def _judged_result(case, arguments, result):
+def _judged_result(case, changes, arguments, result):
   try:
-    case = case or _case_of(arguments)
+    case = _case_of(case.direction, arguments) if changes else case
   except (ValueError, TypeError, IndexError) as error:
     return f"a malformed call gives a result of shape {result.shape}: {error}"
-  if 0 in case.input_sizes:  # which settles the result, whatever the channels of the filter
-    right = result.shape == case.input_sizes
-    return None if right else f"the shape must be {case.input_sizes}, got {result.shape}"
-  values = [np.asarray(arguments[name]) for name in ("filter", "out_backprop")]
-  _, failure = differential.judge(case, result, oracle.conv3d_backprop_input(case, *values))
+  if 0 in case.result_shape:  # which settles the result, whatever the channels of the filter
+    right = result.shape == case.result_shape
+    return None if right else f"the shape must be {case.result_shape}, got {result.shape}"
+  values = {name: np.asarray(arguments[name]) for name in case.direction.operands}
+  _, failure = differential.judge(case, result, oracle.exact(case, values))
   return failure
 
 
-def _case_of(arguments):
+def _case_of(direction, arguments):
   """Returns the valid case that arguments other than a case's own amount to."""
   text = {
     name: arguments[name].decode() if isinstance(arguments[name], bytes) else arguments[name]
     for name in ("padding", "data_format")
   }
   text["data_format"] = text["data_format"] or "NDHWC"
-  dilations = [1] * 5 if arguments["dilations"] is None else arguments["dilations"]
   order = range(5) if text["data_format"] == "NDHWC" else (0, 2, 3, 4, 1)
-  shapes = [
-    [int(np.asarray(values)[place]) for place in order]
-    for values in (
-      arguments["input_sizes"],
-      np.shape(arguments["out_backprop"]),
-      arguments["strides"],
-      dilations,
-    )
-  ]
-  (batch, *size, channels), out_shape, (_, *strides, _), (_, *dilations, _) = shapes
-  tensors = [arguments["filter"], arguments["out_backprop"]]
-  *taps, filter_in, out_channels = np.shape(arguments["filter"])
+
+  def in_order(values):
+    return [int(np.asarray(values)[place]) for place in order]
+
+  shapes = {name: np.shape(arguments[name]) for name in direction.operands}
+  if direction.sizes:
+    shapes[direction.result] = arguments[direction.sizes]
+  dilations = [1] * 5 if arguments["dilations"] is None else arguments["dilations"]
+  batch, *size, channels = in_order(shapes["input"])
+  _, *strides, _ = in_order(arguments["strides"])
+  _, *dilations, _ = in_order(dilations)
+  *taps, filter_in, out_channels = (int(size) for size in np.asarray(shapes["filter"]))
+  tensors = [arguments[name] for name in direction.operands]
   case = Case(
     batch=batch,
     input_size=tuple(size),
@@ -259,9 +262,11 @@ def _case_of(arguments):
     groups=max(1, channels // max(filter_in, 1)),
     # That of the first tensor holds for both.
     dtype=tf.as_dtype(next(filter(tf.is_tensor, tensors), tensors[0]).dtype).name,
+    direction=direction,
     **text,
   )
-  if out_shape != [batch, *case.output_size, out_channels]:
+  given = shapes.get("out_backprop")
+  if given is not None and in_order(given) != [batch, *case.output_size, out_channels]:
     raise ValueError(f"out_backprop must have the shape {case.out_backprop_shape}")
   return case
 

@@ -7,6 +7,7 @@ from absl.testing import absltest, parameterized
 
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case, random_case
+from tf_conv3d_grad.conformance.direction import BWD_D
 
 CASES = (
   "mb2_id4x5x6_ic2oc3_k3x2x1s1x2x3d1_ndhwc_f64",
@@ -65,7 +66,7 @@ class OracleTest(parameterized.TestCase):
 
   @parameterized.parameters(range(60))
   def test_the_three_functions_are_adjoint_to_each_other(self, seed):
-    case = random_case(np.random.default_rng(seed), dtype="float64")
+    case = random_case(np.random.default_rng(seed), dtype="float64", direction=BWD_D)
     x, filter, out_backprop = random_tensors(case, seed)
     through_output = np.sum(oracle.conv3d(case, x, filter) * out_backprop)
     through_input = np.sum(x * oracle.conv3d_backprop_input(case, filter, out_backprop))
@@ -97,6 +98,19 @@ class OracleTest(parameterized.TestCase):
       ),
       atol=1e-12,
     )
+
+  @parameterized.parameters("fwd", "bwd_d", "bwd_w")
+  def test_the_direction_says_which_of_them_is_exact(self, direction):
+    case = Case.parse(f"{CASES[2]}_{direction}")
+    x, filter, out_backprop = random_tensors(dataclasses.replace(case, direction=BWD_D))
+    expected = {
+      "fwd": lambda: oracle.conv3d(case, x, filter),
+      "bwd_d": lambda: oracle.conv3d_backprop_input(case, filter, out_backprop),
+      "bwd_w": lambda: oracle.conv3d_backprop_filter(case, x, out_backprop),
+    }[case.direction.name]()
+    arguments = {"input": x, "filter": filter, "out_backprop": out_backprop, "strides": None}
+    np.testing.assert_array_equal(oracle.exact(case, arguments), expected)
+    self.assertEqual(expected.shape, case.result_shape)
 
   def test_groups_are_independent_convolutions_side_by_side(self):
     case = Case.parse("mb2_id4x5x3_ic6oc4g2_k3x2x2s2x1x1d1x2x1_ndhwc_f64")

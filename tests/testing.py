@@ -16,12 +16,11 @@ DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 class OpTestCase(parameterized.TestCase):
-  """Compares results of the op, and of its derivatives, to the oracle's."""
+  """Compares results of the ops, and of their derivatives, to the oracle's."""
 
   def assert_right(self, case, arguments, result):
     """Asserts that a result of the op is the case's, as accurate as the op promises."""
-    exact = oracle.conv3d_backprop_input(case, arguments["filter"], arguments["out_backprop"])
-    self.assert_accurate(case, result, exact)
+    self.assert_accurate(case, result, oracle.exact(case, arguments))
 
   def assert_accurate(self, case, result, exact, **limits):
     """Asserts shape, dtype and the relative error in the 2-norm."""

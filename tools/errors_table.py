@@ -1,14 +1,17 @@
 """Writes docs/errors.md: what every malformed call of the tests ends in, here and in TensorFlow.
 
-  python tools/errors_table.py
+  python tools/errors_table.py                     all ops
+  python tools/errors_table.py Conv3D              its section alone, the others stay
 
-Run it with an interpreter that has TensorFlow. Takes half an hour, most of it waiting for processes
-that TensorFlow's own op has taken down to start anew.
+Run it with an interpreter that has TensorFlow. Takes half an hour an op, most of it waiting for
+processes that TensorFlow's own op has taken down to start anew.
 """
 
 from __future__ import annotations
 
+import argparse
 import pathlib
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -21,30 +24,36 @@ import tensorflow as tf  # noqa: E402
 from tests import malformed_calls  # noqa: E402
 from tf_conv3d_grad.tensorflow import private  # noqa: E402
 
-# TensorFlow's op is called in these ways, this one in all.
+# TensorFlow's ops are called in these ways, this package's in all.
 _WAYS = ("eager", "traced", "compiled", "nothing known")
 
+_FILE = ROOT / "docs" / "errors.md"
 _HEADER = """\
 # Malformed calls, and what they end in
 
 Written by `make errors-table` from the calls of `tests/malformed_calls.py`, each made in a process
-that may die of it, with TensorFlow {version} and oneDNN {onednn}. TensorFlow's op may end in
-something else where oneDNN is {other} or another processor runs it; this op does not. What differs
-from a well-formed call is named in the first column. This op is called in {own_ways} ways:
+that may die of it, with TensorFlow {version} and oneDNN {onednn}. TensorFlow's ops may end in
+something else where oneDNN is {other} or another processor runs them; this package's do not. What
+differs from a well-formed call is named in the first column. This package's ops are called in
+{own_ways} ways:
 {own_names}.
-TensorFlow's is called in {their_ways} of them.
+TensorFlow's are called in {their_ways} of them.
+
+An entry is the exception's name; "result" where there is none. Where the ways differ, each
+outcome has the ways behind it. A result may be right: TensorFlow takes some empty tensors, and with
+them so does this package. `ResourceExhaustedError` says what is asked for and what there is when an
+op is called eagerly; in graphs it is TensorFlow's.
+"""
+_SECTION = """
+## {op}
 
 | | TensorFlow's op | this op |
 |---|---|---|
 {counts}
 
-An entry is the exception's name; "result" where there is none. Where the ways differ, each
-outcome has the ways behind it. A result may be right: TensorFlow takes some empty tensors, and with
-them so does this op. `ResourceExhaustedError` says what is asked for and what there is when the op
-is called eagerly; in graphs it is TensorFlow's.
-
 | call | TensorFlow's op | this op |
 |---|---|---|
+{rows}
 """
 
 _DEATHS = {"abort": "**abort**", "SIGSEGV": "**segfault**", "SIGFPE": "**SIGFPE**"}
@@ -52,9 +61,40 @@ _CLEAR = ("InvalidArgumentError", "ResourceExhaustedError", "ValueError", "TypeE
 
 
 def main() -> int:
-  """Makes the calls and writes the table. Returns the exit status."""
-  theirs = {way: _outcomes("tensorflow", way) for way in _WAYS}
-  ours = {way: _outcomes("this", way) for way in malformed_calls.WAYS}
+  """Makes the calls and writes the tables. Returns the exit status."""
+  parser = argparse.ArgumentParser(description="Writes docs/errors.md.")
+  parser.add_argument("ops", nargs="*", metavar="OP", help="whose sections; all unless given")
+  ops = parser.parse_args().ops or list(malformed_calls.CALLS)
+  for op in ops:
+    if op not in malformed_calls.CALLS:
+      parser.error(f"OP must be among {', '.join(malformed_calls.CALLS)}, got {op}")
+  for op in ops:
+    section = _section(op)
+    sections = {**_sections(), op: section}
+    header = _HEADER.format(
+      version=tf.__version__,
+      onednn="on" if private.onednn_enabled() else "off",
+      other="off" if private.onednn_enabled() else "on",
+      own_ways=len(malformed_calls.WAYS),
+      their_ways=len(_WAYS),
+      own_names=", ".join(map(_in_table, malformed_calls.WAYS)),
+    )
+    written = [sections[each] for each in malformed_calls.CALLS if each in sections]
+    _FILE.write_text(header + "".join(written), encoding="utf-8")
+    print(f"wrote {op} in docs/errors.md", flush=True)
+  return 0
+
+
+def _sections() -> dict[str, str]:
+  """Returns the sections that the file has, by the ops' names."""
+  _, *parts = re.split(r"(?m)^\n## ", _FILE.read_text(encoding="utf-8"))
+  return {part.partition("\n")[0]: f"\n## {part}" for part in parts}
+
+
+def _section(op: str) -> str:
+  """Makes the calls of an op and returns its section."""
+  theirs = {way: _outcomes(malformed_calls.THEIRS, way, op) for way in _WAYS}
+  ours = {way: _outcomes(malformed_calls.OURS, way, op) for way in malformed_calls.WAYS}
   both = [
     [outcome for outcomes in by_way.values() for outcome in outcomes.values()]
     for by_way in (theirs, ours)
@@ -68,32 +108,21 @@ def main() -> int:
   counts.append(
     _row("another exception", (sum(o not in known for o in outcomes) for outcomes in both))
   )
-  text = _HEADER.format(
-    version=tf.__version__,
-    onednn="on" if private.onednn_enabled() else "off",
-    other="off" if private.onednn_enabled() else "on",
-    own_ways=len(malformed_calls.WAYS),
-    their_ways=len(_WAYS),
-    own_names=", ".join(map(_in_table, malformed_calls.WAYS)),
-    counts="\n".join(counts),
-  )
-  for name in malformed_calls.CALLS:
-    text += f"| {malformed_calls.in_table(name)} | {_cell(theirs, name)} | {_cell(ours, name)} |\n"
-  (ROOT / "docs" / "errors.md").write_text(text, encoding="utf-8")
-  print("wrote docs/errors.md")
-  return 0
+  rows = [
+    f"| {malformed_calls.in_table(name)} | {_cell(theirs, name)} | {_cell(ours, name)} |"
+    for name in malformed_calls.CALLS[op]
+  ]
+  return _SECTION.format(op=op, counts="\n".join(counts), rows="\n".join(rows))
 
 
-def _outcomes(op: str, way: str) -> dict[str, str]:
-  """Returns what each call that can be made in this way ends in, by name."""
+def _outcomes(whose: str, way: str, op: str) -> dict[str, str]:
+  """Returns what each call of an op that can be made in this way ends in, by name."""
   made = malformed_calls.is_made
-  calls = [name for name, call in malformed_calls.CALLS.items() if made(way, call)]
-  outcomes: dict[str, Any] = {}
-  with malformed_calls.Maker(op, way) as maker:
-    for call in calls:
-      outcomes.update(maker.outcomes([call]))
-  print(f"{op}, {way}: {len(outcomes)} calls", flush=True)
-  return {name: _in_words(outcome) for name, outcome in outcomes.items()}
+  calls = [name for name, call in malformed_calls.CALLS[op].items() if made(way, call)]
+  with malformed_calls.Maker() as maker:
+    outcomes = {name: _in_words(maker.outcome(whose, way, op, name)) for name in calls}
+  print(f"{op}, {whose}, {way}: {len(outcomes)} calls", flush=True)
+  return outcomes
 
 
 def _in_words(outcome: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The console script `tf-conv3d-grad`: what the op, and TensorFlow's own, do on this machine.
+"""The console script `tf-conv3d-grad`: what the ops, and TensorFlow's own, do on this machine.
 
 One file a command. TensorFlow is imported inside the commands, so that `--help` is fast. The
 libraries are those of the extra `cli`.

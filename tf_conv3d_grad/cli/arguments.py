@@ -1,4 +1,4 @@
-"""Types of arguments that the commands share."""
+"""Types of arguments that the commands share, and options."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tf_conv3d_grad.cli import console
 
 if TYPE_CHECKING:
   from tf_conv3d_grad.conformance.case import Case
+  from tf_conv3d_grad.conformance.direction import Direction
 
 
 class CaseType(click.ParamType):
@@ -30,5 +31,30 @@ class CaseType(click.ParamType):
       self.fail(str(error), param, ctx)
 
 
+class DirectionsType(click.ParamType):
+  """Some of the three directions, each once."""
+
+  name = "directions"
+
+  def convert(
+    self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+  ) -> tuple[Direction, ...]:
+    """Returns the directions whose names stand in the text."""
+    console.import_tensorflow()
+    from tf_conv3d_grad.conformance.direction import DIRECTIONS
+
+    if isinstance(value, tuple):
+      return value
+    names = list(dict.fromkeys(value.split(",")))
+    unknown = [name for name in names if name not in DIRECTIONS]
+    if unknown:
+      self.fail(
+        f"must be among {', '.join(DIRECTIONS)}, got {', '.join(map(repr, unknown))}", param, ctx
+      )
+    return tuple(DIRECTIONS[name] for name in names)
+
+
 CASE = CaseType()
+DIRECTIONS = DirectionsType()
+ALL_DIRECTIONS = "fwd,bwd_d,bwd_w"
 OUTPUT_FILE = click.Path(dir_okay=False, writable=True)

@@ -1,4 +1,4 @@
-"""The op against the float64 oracle and TensorFlow's own op, on given and random cases."""
+"""The ops against the float64 oracle and TensorFlow's own, on given and random cases."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
   from tf_conv3d_grad.cli.check_results import Result
   from tf_conv3d_grad.conformance.case import Case
   from tf_conv3d_grad.conformance.differential import Report
+  from tf_conv3d_grad.conformance.direction import Direction
 
 _CASES = 100
 _LEAST_SIZE, _MAX_SIZE = 2, 12
@@ -26,7 +27,7 @@ _ATTEMPTS = 100
 
 
 @click.command(
-  epilog="tf-conv3d-grad check --cases 1000 --seed 7\n\n"
+  epilog="tf-conv3d-grad check --cases 1000 --seed 7 --dir fwd,bwd_w\n\n"
   "tf-conv3d-grad check mb1_id8_ic2oc3_k3s2d1_ndhwc_f32 --seed 7 --ways eager"
 )
 @click.argument("given", metavar="[CASE]...", nargs=-1, type=arguments.CASE)
@@ -52,6 +53,16 @@ _ATTEMPTS = 100
   help=f"Largest length of an axis; random cases grow from {_LEAST_SIZE} to it.",
 )
 @click.option(
+  "--dir",
+  "directions",
+  type=arguments.DIRECTIONS,
+  default=arguments.ALL_DIRECTIONS,
+  show_default=True,
+  metavar="DIR,...",
+  help="Directions of the random cases: fwd is Conv3D, bwd_d Conv3DBackpropInputV2, bwd_w "
+  "Conv3DBackpropFilterV2.",
+)
+@click.option(
   "--ways",
   metavar="WAY,...",
   help="Ways of calling, or all: eager, graph, compiled (these three unless given), "
@@ -66,11 +77,12 @@ def check(
   cases: int | None,
   seed: int,
   max_size: int,
+  directions: tuple[Direction, ...],
   ways: str | None,
   json_file: str | None,
   junit_xml: str | None,
 ) -> None:
-  """Compares the op to a float64 oracle and to TensorFlow's own op.
+  """Compares the ops to a float64 oracle and to TensorFlow's own.
 
   Every CASE is called in several ways. A failing one is made as small as it can be while it still
   fails, and printed as one line that runs it again. The exit status is 0 if all pass, 1 if some do
@@ -82,7 +94,7 @@ def check(
   chosen = _chosen_ways(ways)
   if cases is None:
     cases = 0 if given else _CASES
-  problems = [(case, seed) for case in given] + list(_random(cases, seed, max_size))
+  problems = [(case, seed) for case in given] + list(_random(cases, seed, max_size, directions))
   output = console.new_console()
   facts = machine.facts()
   for line in machine.lines(facts):
@@ -131,15 +143,19 @@ def _chosen_ways(text: str | None) -> tuple[str, ...]:
   return ways
 
 
-def _random(cases: int, seed: int, max_size: int) -> Iterator[tuple[Case, int]]:
-  """Yields random cases of growing size, with their seeds."""
+def _random(
+  cases: int, seed: int, max_size: int, directions: tuple[Direction, ...]
+) -> Iterator[tuple[Case, int]]:
+  """Yields random cases of growing size and of each direction in turn, with their seeds."""
   import numpy as np
 
   from tf_conv3d_grad.conformance.case import random_case
 
   for number in range(cases):
     size = _LEAST_SIZE + (max_size - _LEAST_SIZE) * number // max(cases - 1, 1)
-    yield random_case(np.random.default_rng(seed + number), max_size=size), seed + number
+    rng = np.random.default_rng(seed + number)
+    direction = directions[number % len(directions)]
+    yield random_case(rng, max_size=size, direction=direction), seed + number
 
 
 def _shrunk(report: Report, ways: tuple[str, ...]) -> Report:

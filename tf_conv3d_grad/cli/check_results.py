@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from tf_conv3d_grad.conformance.case import DTYPES
 from tf_conv3d_grad.conformance.differential import Report
+from tf_conv3d_grad.conformance.direction import DIRECTIONS, Direction
 
 _SUITE = "tf_conv3d_grad"
 
@@ -42,18 +44,22 @@ class Result:
 
 
 def table(results: Sequence[Result]) -> Table:
-  """Returns a table of the worst error of each dtype, measured by what is allowed of the case."""
+  """Returns a table of the worst errors, measured by what is allowed of the case.
+
+  One row is a direction and a dtype.
+  """
   content = Table(title="Worst relative error in the 2-norm", title_justify="left",
                   box=box.SIMPLE_HEAD)  # fmt: skip
-  for heading in ("dtype", "cases", "failed", "error", "allowed", "case"):
-    justify: Any = "left" if heading in ("dtype", "case") else "right"
+  for heading in ("dir", "dtype", "cases", "failed", "error", "allowed", "case"):
+    justify: Any = "left" if heading in ("dir", "dtype", "case") else "right"
     content.add_column(heading, justify=justify, overflow="fold")
-  for dtype, result in _worst(results).items():
-    of_dtype = [result for result in results if result.report.case.dtype == dtype]
-    failed = sum(not result.report.passed for result in of_dtype)
+  for (direction, dtype), of_kind in _by_kind(results).items():
+    result = _worst(of_kind)
+    failed = sum(not each.report.passed for each in of_kind)
     content.add_row(
+      direction.name,
       dtype,
-      str(len(of_dtype)),
+      str(len(of_kind)),
       f"[red]{failed}[/]" if failed else "0",
       f"{result.error:.1e}",
       f"{result.report.tolerance:.1e}",
@@ -72,15 +78,15 @@ def summary(results: Sequence[Result]) -> str:
 
 def write_json(path: str, facts: dict[str, Any], results: Sequence[Result]) -> None:
   """Writes everything; what is not finite is null."""
-  worst = {
-    dtype: {
+  worst: dict[str, Any] = {}
+  for (direction, dtype), of_kind in _by_kind(results).items():
+    result = _worst(of_kind)
+    worst.setdefault(direction.op, {})[dtype] = {
       "error": _finite(result.error),
       "tolerance": result.report.tolerance,
       "case": str(result.report.case),
       "seed": result.report.seed,
     }
-    for dtype, result in _worst(results).items()
-  }
   content = {
     "machine": facts,
     "cases": len(results),
@@ -118,7 +124,7 @@ def write_junit_xml(path: str, facts: dict[str, Any], results: Sequence[Result])
     case = ElementTree.SubElement(
       suite,
       "testcase",
-      classname=f"{_SUITE}.{report.case.dtype}",
+      classname=f"{_SUITE}.{report.case.direction.op}.{report.case.dtype}",
       name=f"{report.case} --seed {report.seed}",
       time=f"{result.seconds:.3f}",
     )
@@ -130,14 +136,19 @@ def write_junit_xml(path: str, facts: dict[str, Any], results: Sequence[Result])
   ElementTree.ElementTree(suites).write(path, encoding="utf-8", xml_declaration=True)
 
 
-def _worst(results: Sequence[Result]) -> dict[str, Result]:
-  """Returns the result nearest to its tolerance, or furthest beyond, of each dtype."""
-  worst: dict[str, Result] = {}
-  for dtype in DTYPES.values():
-    of_dtype = [result for result in results if result.report.case.dtype == dtype]
-    if of_dtype:
-      worst[dtype] = max(of_dtype, key=_severity)
-  return worst
+def _by_kind(results: Sequence[Result]) -> dict[tuple[Direction, str], list[Result]]:
+  """Returns the results of each direction and dtype of which there are any."""
+  kinds: dict[tuple[Direction, str], list[Result]] = {
+    kind: [] for kind in itertools.product(DIRECTIONS.values(), DTYPES.values())
+  }
+  for result in results:
+    kinds[result.report.case.direction, result.report.case.dtype].append(result)
+  return {kind: of_kind for kind, of_kind in kinds.items() if of_kind}
+
+
+def _worst(results: Sequence[Result]) -> Result:
+  """Returns the result nearest to its tolerance, or furthest beyond."""
+  return max(results, key=_severity)
 
 
 def _severity(result: Result) -> float:

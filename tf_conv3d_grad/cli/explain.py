@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MODES: dict[str, bool | str] = {"true": True, "false": False, "auto": "auto"}
 
 
-@click.command(epilog="tf-conv3d-grad explain mb1_id64_ic32oc32_k3s1d2_ncdhw_f16")
+@click.command(epilog="tf-conv3d-grad explain mb1_id64_ic32oc32_k3s1d2_ncdhw_f16_bwd_w")
 @click.argument("case", type=arguments.CASE)
 @click.option(
   "--mode",
@@ -32,13 +32,15 @@ def explain(case: Case, mode: str | None) -> None:
 
   import tf_conv3d_grad
 
+  specified: dict[str, Any] = {
+    name: tf.TensorSpec(case.shape_of(name), case.dtype) for name in case.direction.operands
+  }
+  if case.direction.sizes:
+    specified[case.direction.sizes] = list(case.result_shape)
   in_mode = tf_conv3d_grad.jit_compile(_MODES[mode]) if mode else contextlib.nullcontext()
   with in_mode:
     explanation = tf_conv3d_grad.explain(
-      list(case.input_sizes),
-      tf.TensorSpec(case.filter_shape, case.dtype),
-      tf.TensorSpec(case.out_backprop_shape, case.dtype),
-      **case.attributes(),
+      op=getattr(tf_conv3d_grad, case.direction.op), **specified, **case.attributes()
     )
   # Rich colours the numbers where there are colours.
   console.new_console().print(str(explanation), markup=False, soft_wrap=True)

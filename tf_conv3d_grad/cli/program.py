@@ -47,12 +47,15 @@ def _exit(reason: str) -> NoReturn:
 @click.group(cls=Program, context_settings=_SETTINGS, no_args_is_help=True)
 @click.version_option(__version__)
 def program() -> None:
-  """Shows what Conv3DBackpropInputV2 does on this machine: TensorFlow's own op and this package's.
+  """Shows what the ops of a 3-D convolution do on this machine: TensorFlow's and this package's.
 
   A CASE is a call in a short notation: mb1_id32_ic16oc32g2_k3s2d1_ncdhw_f16_valid is a batch of 1,
   an input of 32^3, 16 in channels, 32 out channels, 2 groups, a filter of 3x3x3 taps, stride 2,
   dilation 1, channels first, float16, VALID padding. Unequal axes are written k3x1x2; without g
   there is one group, without padding it is SAME. The dtypes are f16, bf16, f32 and f64.
+
+  Such a call is of Conv3DBackpropInputV2; with _fwd at the end it is of Conv3D, with _bwd_w of
+  Conv3DBackpropFilterV2.
   """
 
 

@@ -1,4 +1,4 @@
-"""What this TensorFlow build does with every kind of call, beside what this op does."""
+"""What this TensorFlow build does with every kind of call, beside what this package's ops do."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
   from rich.console import Console
 
   from tf_conv3d_grad.cli.trial import Outcome, Trial
+  from tf_conv3d_grad.conformance.direction import Direction
 
 _LEAST_SIZE, _SIZE = 3, 12
 _CHANNELS = 8
@@ -29,17 +30,28 @@ _CHANNELS = 8
   show_default=True,
   help="Depth, height and width of the volume.",
 )
+@click.option(
+  "--dir",
+  "directions",
+  type=arguments.DIRECTIONS,
+  default=arguments.ALL_DIRECTIONS,
+  show_default=True,
+  metavar="DIR,...",
+  help="Which ops: fwd is Conv3D, bwd_d Conv3DBackpropInputV2, bwd_w Conv3DBackpropFilterV2.",
+)
 @click.option("--json", "json_file", type=arguments.OUTPUT_FILE, help="Write everything to a file.")
 @click.pass_context
-def report(context: click.Context, size: int, json_file: str | None) -> None:
-  """Shows what both ops make of every kind of call.
+def report(
+  context: click.Context, size: int, directions: tuple[Direction, ...], json_file: str | None
+) -> None:
+  """Shows what TensorFlow's ops and this package's make of every kind of call.
 
   TensorFlow's own op and this package's take the same calls, of every dtype, format, dilated or
   not, grouped or not: eagerly, in a tf.function (graph), and in one with jit_compile=True (jit);
   and a few malformed ones. All are made in child processes, so that a call that ends its process
   is shown like any other.
 
-  The exit status is 1 if this package's op does anything but give right results, and exceptions
+  The exit status is 1 if an op of this package does anything but give right results, and exceptions
   for malformed calls.
   """
   console.import_tensorflow()
@@ -50,13 +62,15 @@ def report(context: click.Context, size: int, json_file: str | None) -> None:
   facts = machine.facts()
   for line in machine.lines(facts):
     console.print_line(output, line)
-  valid = _perform(_valid_trials(size), "valid calls", output)
-  output.print(report_tables.of_valid_calls(valid))
+  valid = _perform(_valid_trials(size, directions), "valid calls", output)
+  for table in report_tables.of_valid_calls(valid):
+    output.print(table)
   for line in report_tables.legend(valid):
     console.print_line(output, line)
   output.print()
-  malformed = _perform(_malformed_trials(), "malformed calls", output)
-  output.print(report_tables.of_malformed_calls(malformed))
+  malformed = _perform(_malformed_trials(directions), "malformed calls", output)
+  for table in report_tables.of_malformed_calls(malformed):
+    output.print(table)
   console.print_line(output, report_tables.summary(valid, malformed))
   if json_file:
     calls = [
@@ -69,13 +83,15 @@ def report(context: click.Context, size: int, json_file: str | None) -> None:
   context.exit(int(any(status != (RIGHT if trial.case else ERROR) for trial, status in ours)))
 
 
-def _valid_trials(size: int) -> list[Trial]:
+def _valid_trials(size: int, directions: tuple[Direction, ...]) -> list[Trial]:
   from tf_conv3d_grad.cli.trial import OURS, STOCK, WAYS, Trial
   from tf_conv3d_grad.conformance.case import DATA_FORMATS, DTYPES, Case
 
   trials = []
-  kinds = itertools.product(DTYPES.values(), DATA_FORMATS, (False, True), (False, True))
-  for dtype, data_format, dilated, grouped in kinds:
+  kinds = itertools.product(
+    directions, DTYPES.values(), DATA_FORMATS, (False, True), (False, True)
+  )
+  for direction, dtype, data_format, dilated, grouped in kinds:
     case = Case(
       batch=1,
       input_size=(size,) * 3,
@@ -87,19 +103,23 @@ def _valid_trials(size: int) -> list[Trial]:
       groups=2 if grouped else 1,
       data_format=data_format,
       dtype=dtype,
+      direction=direction,
     )
-    trials += [Trial(op, way, case=str(case)) for way in WAYS for op in (STOCK, OURS)]
+    trials += [
+      Trial(op, way, direction.op, case=str(case)) for way in WAYS for op in (STOCK, OURS)
+    ]
   return trials
 
 
-def _malformed_trials() -> list[Trial]:
+def _malformed_trials(directions: tuple[Direction, ...]) -> list[Trial]:
   from tf_conv3d_grad.cli import malformed
   from tf_conv3d_grad.cli.trial import OURS, STOCK, Trial
 
   return [
-    Trial(op, "compiled" if name in malformed.COMPILED else "eager", malformed=name)
+    Trial(op, "compiled" if name in malformed.COMPILED else "eager", each.op, malformed=name)
     for op in (OURS, STOCK)
-    for name in malformed.CALLS
+    for each in directions
+    for name in malformed.CALLS[each.op]
   ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.table import Table
@@ -22,11 +22,15 @@ _READING_AID = (
 Calls = Sequence[tuple[Trial, Outcome]]
 
 
-def of_valid_calls(calls: Calls) -> Table:
-  """Returns a table of one row a case and two columns a way of calling."""
+def of_valid_calls(calls: Calls) -> list[Table]:
+  """Returns a table for each op, of one row a case and two columns a way of calling."""
   errors = _numbered_errors(calls)
+  return [_of_valid_calls(op, of_op, errors) for op, of_op in _by_op(calls)]
+
+
+def _of_valid_calls(op: str, calls: Calls, errors: dict[str, int]) -> Table:
   table = Table(
-    title="Milliseconds, TensorFlow's own op (TF) and this op",
+    title=f"{op}: milliseconds, TensorFlow's own op (TF) and this op",
     title_justify="left",
     box=box.SIMPLE_HEAD,
     show_edge=False,
@@ -60,9 +64,15 @@ def legend(calls: Calls) -> list[str]:
   return [_READING_AID, *(f"error {number}: {text}" for text, number in errors)]
 
 
-def of_malformed_calls(calls: Calls) -> Table:
-  """Returns a table of one row a call and one column an op."""
-  table = Table(title="Malformed calls", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+def of_malformed_calls(calls: Calls) -> list[Table]:
+  """Returns a table for each op, of one row a call and a column each for TensorFlow's and ours."""
+  return [_of_malformed_calls(op, of_op) for op, of_op in _by_op(calls)]
+
+
+def _of_malformed_calls(op: str, calls: Calls) -> Table:
+  table = Table(
+    title=f"Malformed calls of {op}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1)
+  )
   for heading in ("call", STOCK, OURS):
     table.add_column(heading)
   outcomes = {(trial.malformed, trial.op): outcome for trial, outcome in calls}
@@ -93,6 +103,12 @@ def cell(outcome: Outcome, errors: dict[str, int] | None = None) -> Text:
   if outcome.status == DIED:
     return Text(outcome.error or DIED, "bold red")
   return Text(outcome.status, "bold red")
+
+
+def _by_op(calls: Calls) -> Iterator[tuple[str, Calls]]:
+  """Yields each op's name with the calls of it."""
+  for op in dict.fromkeys(trial.function for trial, _ in calls):
+    yield op, [(trial, outcome) for trial, outcome in calls if trial.function == op]
 
 
 def _pair(stock: Outcome, ours: Outcome, errors: dict[str, int]) -> tuple[Text, Text]:

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_conv3d_grad.api import Conv3DBackpropInputV2
+from tf_conv3d_grad import api
 from tf_conv3d_grad.cli import malformed
-from tf_conv3d_grad.conformance import children, differential, oracle, ways
+from tf_conv3d_grad.conformance import children, differential, direction, oracle, reference, ways
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.conformance.ways import Op
-from tf_conv3d_grad.tensorflow import private
 
 STOCK, OURS = "TensorFlow", "this op"
 WAYS = differential.DEFAULT_WAYS
@@ -38,12 +37,14 @@ class Trial:
   Attributes:
     op: `STOCK` or `OURS`.
     way: One of `WAYS`.
+    function: The op's name, such as "Conv3D".
     case: What to compute, in the short notation; None for a malformed call.
-    malformed: The name of a malformed call, one of `malformed.CALLS`; None for a case.
+    malformed: The name of a malformed call, one of the op's `malformed.CALLS`; None for a case.
   """
 
   op: str
   way: str
+  function: str
   case: str | None = None
   malformed: str | None = None
 
@@ -80,13 +81,13 @@ def perform_all(trials: Sequence[Trial]) -> Iterator[tuple[Trial, Outcome]]:
 
 def perform(trial: Trial) -> Outcome:
   """Makes a call in this process, which a malformed one may end."""
-  op = private.raw_backprop_input if trial.op == STOCK else Conv3DBackpropInputV2
+  op = reference.OPS[trial.function] if trial.op == STOCK else getattr(api, trial.function)
   if trial.malformed is not None:
-    call = in_way(op, malformed.arguments(trial.malformed), trial.way)
+    call = in_way(op, malformed.arguments(trial.function, trial.malformed), trial.way)
     return attempt(call, timed=False)
   case = Case.parse(trial.case or "")
   arguments = case.arguments()
-  exact = oracle.conv3d_backprop_input(case, arguments["filter"], arguments["out_backprop"])
+  exact = oracle.exact(case, arguments)
   limits: tuple[Any, ...] = ()
   if trial.op == STOCK:
     limits = differential.RAW_TOLERANCE, differential.RAW_ROUNDINGS
@@ -140,7 +141,8 @@ def attempt(
 
 def in_way(op: Op, arguments: dict[str, Any], way: str) -> Callable[[], Any]:
   """Returns a function that calls `op` in one of `WAYS`, with tensors that are there already."""
-  tensors = {name: tf.constant(arguments[name]) for name in ("filter", "out_backprop")}
+  names = direction.of_arguments(arguments).operands
+  tensors = {name: tf.constant(arguments[name]) for name in names}
   return ways.WAYS[way](op, {**arguments, **tensors})
 
 
@@ -156,6 +158,7 @@ def _median_milliseconds(call: Callable[[], Any]) -> float:
 
 def _one_line(error: Exception) -> str:
   """Returns what went wrong, without where in the graph or the source."""
-  text = str(error).partition("\n\t [[")[0].partition(" [Op:")[0].rpartition("}} ")[-1]
+  text = str(error).partition("\n\t [[")[0].partition(" [Op:")[0].partition(" for '{{node")[0]
+  text = text.rpartition("}} ")[-1]
   lines = [line.strip() for line in text.splitlines() if line.strip()]
   return lines[-1] if lines else ""

@@ -4,6 +4,10 @@
 with 4 channels, 6 out channels in 2 groups, a filter of 3x1x2 taps, strides 2x1x1, dilations 1x2x1,
 channels first, half precision, VALID padding. Three equal numbers are written once, `g` appears
 with more than one group, and `_valid` only for VALID; SAME is the default.
+
+Last comes the direction, benchdnn's `--dir` in lower case: `_fwd` is the convolution itself,
+`Conv3D`, and `_bwd_w` its gradient in the filter, `Conv3DBackpropFilterV2`. The gradient in the
+input, `Conv3DBackpropInputV2`, is the default, and not written; `_bwd_d` is read.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from tf_conv3d_grad.conformance.direction import BWD_D, BWD_W, DIRECTIONS, FWD, Direction
 
 DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64"}
 DATA_FORMATS = ("NDHWC", "NCDHW")
@@ -37,21 +43,22 @@ _NOTATION = re.compile(
   r"_(?P<data_format>ndhwc|ncdhw)"
   rf"_(?P<dtype>{'|'.join(DTYPES)})"
   r"(?:_(?P<padding>same|valid))?"
+  rf"(?:_(?P<direction>{'|'.join(DIRECTIONS)}))?"
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """One valid call of `Conv3DBackpropInputV2`; triples are in the order depth, height, width.
+  """One valid call of one of the three ops; triples are in the order depth, height, width.
 
   A filter that does not fit into the input with VALID padding is valid: the output is empty, and
-  the result zeros.
+  gradients are zeros. But of `Conv3D` TensorFlow's formula for the output must not be negative.
 
   Attributes:
     batch: The batch size.
-    input_size: The three spatial lengths of the result, the convolution's input.
-    in_channels: The channels of the result.
-    out_channels: The channels of `out_backprop`.
+    input_size: The three spatial lengths of the convolution's input.
+    in_channels: The channels of the convolution's input.
+    out_channels: The channels of its output, which is what gradients know as `out_backprop`.
     taps: The three spatial lengths of the filter.
     strides: The three strides, at least 1.
     dilations: The three dilations, at least 1.
@@ -59,6 +66,7 @@ class Case:
     padding: "SAME" or "VALID".
     data_format: "NDHWC" or "NCDHW".
     dtype: The name of the floating-point type, as NumPy and TensorFlow spell it.
+    direction: Which of the three functions is computed.
   """
 
   batch: int
@@ -72,6 +80,7 @@ class Case:
   padding: str = "SAME"
   data_format: str = "NDHWC"
   dtype: str = "float32"
+  direction: Direction = BWD_D
 
   def __post_init__(self) -> None:
     _require(self.batch >= 0, f"batch must not be negative, got {self.batch}")
@@ -108,6 +117,11 @@ class Case:
         math.prod(size for size in shape if size) <= _INT64_MAX,
         f"{name} must have fewer than 2^63 cells, got {shape}",
       )
+    if self.direction == FWD:
+      _require(
+        min(self._windows) >= 0,
+        f"taps must fit into the input of a convolution, got {self.taps} for {self.input_size}",
+      )
 
   @classmethod
   def parse(cls, text: str) -> Case:
@@ -123,7 +137,7 @@ class Case:
     if match is None:
       raise ValueError(
         f"case must read like {_EXAMPLE}, optionally with g<groups> after the channels, AxBxC for "
-        f"unequal sizes and _valid at the end, got {text!r}"
+        f"unequal sizes, and _valid, _fwd or _bwd_w at the end, got {text!r}"
       )
     fields = match.groupdict()
     try:
@@ -139,6 +153,7 @@ class Case:
         padding=(fields["padding"] or "same").upper(),
         data_format=fields["data_format"].upper(),
         dtype=DTYPES[fields["dtype"]],
+        direction=DIRECTIONS[fields["direction"] or BWD_D.name],
       )
     except ValueError as error:
       raise ValueError(f"{error}, in case {text!r}") from None
@@ -146,24 +161,30 @@ class Case:
   def __str__(self) -> str:
     groups = f"g{self.groups}" if self.groups > 1 else ""
     padding = "_valid" if self.padding == "VALID" else ""
+    direction = "" if self.direction == BWD_D else f"_{self.direction.name}"
     return (
       f"mb{self.batch}_id{_format_sizes(self.input_size)}"
       f"_ic{self.in_channels}oc{self.out_channels}{groups}"
       f"_k{_format_sizes(self.taps)}s{_format_sizes(self.strides)}d{_format_sizes(self.dilations)}"
-      f"_{self.data_format.lower()}_{_SHORT_DTYPES[self.dtype]}{padding}"
+      f"_{self.data_format.lower()}_{_SHORT_DTYPES[self.dtype]}{padding}{direction}"
     )
 
   @functools.cached_property
   def output_size(self) -> tuple[int, ...]:
-    """The three spatial lengths of `out_backprop`; 0 where a filter does not fit with VALID."""
-    return tuple(
-      -(-n // s) if self.padding == "SAME" else max(0, (n - (k - 1) * d - 1) // s + 1)
+    """The three spatial lengths of the output; 0 where a filter does not fit with VALID."""
+    return tuple(max(0, length) for length in self._windows)
+
+  @property
+  def _windows(self) -> list[int]:
+    """How many windows fit on each axis, negative by how many strides a filter is too long."""
+    return [
+      -(-n // s) if self.padding == "SAME" else (n - (k - 1) * d - 1) // s + 1
       for n, k, s, d in zip(self.input_size, self.taps, self.strides, self.dilations)
-    )
+    ]
 
   @property
   def input_sizes(self) -> tuple[int, ...]:
-    """The shape of the result, five integers in the case's data format."""
+    """The shape of the input, five integers in the case's data format."""
     return self._in_format(self.batch, self.input_size, self.in_channels)
 
   @property
@@ -173,8 +194,17 @@ class Case:
 
   @property
   def out_backprop_shape(self) -> tuple[int, ...]:
-    """The shape of `out_backprop`, five integers in the case's data format."""
+    """The shape of the output, five integers in the case's data format."""
     return self._in_format(self.batch, self.output_size, self.out_channels)
+
+  @property
+  def result_shape(self) -> tuple[int, ...]:
+    """The shape of what the op returns."""
+    return self.shape_of(self.direction.result)
+
+  def shape_of(self, tensor: str) -> tuple[int, ...]:
+    """Returns the shape of "input", "filter" or "out_backprop", as the ops' arguments are named."""
+    return self.input_sizes if tensor == "input" else getattr(self, f"{tensor}_shape")
 
   @property
   def strides_attr(self) -> tuple[int, ...]:
@@ -215,28 +245,39 @@ class Case:
     """Returns all keyword arguments of the call, with random tensors.
 
     No element of the tensors is zero, so that an element that is dropped shows in the result, and
-    the filter is scaled so that the elements of the result are about 1.
+    one of them is scaled so that the elements of the result are about 1.
 
     Args:
       seed: What the random tensors depend on.
 
     Returns:
-      A dict with NumPy arrays for `input_sizes`, `filter` and `out_backprop`.
+      A dict by the names that the op has for its arguments, with NumPy arrays for tensors.
 
     Raises:
       MemoryError: If there is no memory for the tensors.
     """
     rng = np.random.default_rng(seed)
     dtype = tf.as_dtype(self.dtype).as_numpy_dtype
+    scaled = "out_backprop" if self.direction == BWD_W else "filter"
+    arguments: dict[str, Any] = {}
+    for name in self.direction.tensors:
+      if name == self.direction.sizes:
+        index = np.int32 if max(self.result_shape) <= _INT32_MAX else np.int64
+        arguments[name] = np.array(self.result_shape, index)
+        continue
+      scale = math.sqrt(self._terms) if name == scaled else 1.0
+      arguments[name] = (_nonzero(rng, self.shape_of(name)) / scale).astype(dtype)
+    return {**arguments, **self.attributes()}
+
+  @property
+  def _terms(self) -> float:
+    """About how many products an element of the result is the sum of; at least 1."""
+    if self.direction == BWD_W:
+      return max(1.0, self.batch * math.prod(self.output_size))
+    if self.direction == FWD:
+      return max(1.0, math.prod(self.taps) * self.in_channels / self.groups)
     taps_per_cell = math.prod(max(k / s, 1) for k, s in zip(self.taps, self.strides))
-    terms = max(1.0, taps_per_cell * self.out_channels / self.groups)
-    index = np.int32 if max(self.input_sizes) <= _INT32_MAX else np.int64
-    return {
-      "input_sizes": np.array(self.input_sizes, index),
-      "filter": (_nonzero(rng, self.filter_shape) / math.sqrt(terms)).astype(dtype),
-      "out_backprop": _nonzero(rng, self.out_backprop_shape).astype(dtype),
-      **self.attributes(),
-    }
+    return max(1.0, taps_per_cell * self.out_channels / self.groups)
 
   def _in_format(self, batch: int, spatial: Iterable[int], channels: int) -> tuple[int, ...]:
     if self.data_format == "NDHWC":
@@ -253,6 +294,7 @@ def random_case(
   padding: str | None = None,
   dilated: bool | None = None,
   grouped: bool | None = None,
+  direction: Direction | None = None,
 ) -> Case:
   """Returns a random valid case; what is given as None is drawn too.
 
@@ -267,6 +309,7 @@ def random_case(
     padding: "SAME" or "VALID".
     dilated: Whether some dilation exceeds 1.
     grouped: Whether there is more than one group.
+    direction: Which of the three functions is computed.
   """
   dilated = bool(rng.integers(2)) if dilated is None else dilated
   grouped = bool(rng.integers(4) == 0) if grouped is None else grouped
@@ -274,6 +317,7 @@ def random_case(
     "dtype": dtype or str(rng.choice(list(_SHORT_DTYPES))),
     "data_format": data_format or str(rng.choice(DATA_FORMATS)),
     "padding": padding or str(rng.choice(PADDINGS)),
+    "direction": direction or DIRECTIONS[str(rng.choice(list(DIRECTIONS)))],
   }
   while True:
     groups = int(rng.integers(2, 5)) if grouped else 1
@@ -295,7 +339,7 @@ def random_case(
       case = Case(**sizes, **fixed)
     except ValueError:
       continue
-    # A filter that does not fit makes VALID's result all zeros: worth a try, but a rare one.
+    # A filter that does not fit makes VALID's result empty or zeros: worth a try, but a rare one.
     fits = 0 not in case.output_size or 0 in case.input_size
     if fits or rng.integers(16) == 0:
       return case

@@ -1,4 +1,4 @@
-"""The op against the exact result and against TensorFlow's own op, one case at a time."""
+"""An op against the exact result and against TensorFlow's own op, one case at a time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 import tf_conv3d_grad
-from tf_conv3d_grad.conformance import oracle
+from tf_conv3d_grad.conformance import oracle, reference
 from tf_conv3d_grad.conformance.case import Case
-from tf_conv3d_grad.conformance.reference import raw_conv3d_backprop_input
 from tf_conv3d_grad.conformance.ways import Op, call
 
 DEFAULT_WAYS = ("eager", "graph", "compiled")
@@ -77,7 +76,7 @@ class Report:
 def run(
   case: Case, seed: int = 0, op: Op | None = None, ways: Iterable[str] | None = None
 ) -> Report:
-  """Runs the op on one case in several ways and judges the results.
+  """Runs the op of a case's direction in several ways and judges the results.
 
   Args:
     case: The `Case`.
@@ -88,10 +87,10 @@ def run(
   Returns:
     A `Report`.
   """
-  op = _with_static_shape(op or tf_conv3d_grad.Conv3DBackpropInputV2, case)
+  op = _with_static_shape(op or getattr(tf_conv3d_grad, case.direction.op), case)
   ways = tuple(ways or DEFAULT_WAYS)
   arguments = case.arguments(seed)
-  exact = oracle.conv3d_backprop_input(case, arguments["filter"], arguments["out_backprop"])
+  exact = oracle.exact(case, arguments)
   failures = []
   failed_ways = []
 
@@ -112,7 +111,7 @@ def run(
       failed_ways.append(way)
       failures.append(f"{way}: {failure}")
 
-  raw = raw_conv3d_backprop_input(case, arguments)
+  raw = reference.raw(case, arguments)
   raw_error = None
   if raw is not None:
     raw_error, failure = judge(case, raw.value, exact, RAW_TOLERANCE, RAW_ROUNDINGS)
@@ -194,21 +193,27 @@ def _with_static_shape(op: Op, case: Case) -> Op:
 
   def checked(**arguments: Any) -> tf.Tensor:
     result = op(**arguments)
-    is_known = not (tf.executing_eagerly() or tf.is_tensor(arguments["input_sizes"]))
-    if is_known and result.shape.as_list() != list(case.input_sizes):
-      raise AssertionError(f"static shape must be {case.input_sizes}, got {result.shape}")
+    if not tf.executing_eagerly() and _tells_shape(case, arguments):
+      if result.shape.as_list() != list(case.result_shape):
+        raise AssertionError(f"static shape must be {case.result_shape}, got {result.shape}")
     return result
 
   return checked
 
 
+def _tells_shape(case: Case, arguments: dict[str, Any]) -> bool:
+  """Returns whether what is known of the arguments while tracing settles the result's shape."""
+  if case.direction.sizes:
+    return not tf.is_tensor(arguments[case.direction.sizes])
+  shapes = (tf.TensorShape(arguments[name].shape) for name in case.direction.operands)
+  return all(shape.is_fully_defined() for shape in shapes)
+
+
 def _untouched(case: Case) -> np.ndarray:
   """Returns which cells of the result no term of the sum reaches; they must be exactly zero."""
   small = dataclasses.replace(case, batch=1, in_channels=1, out_channels=1, groups=1)
-  terms = oracle.conv3d_backprop_input(
-    small, np.ones(small.filter_shape), np.ones(small.out_backprop_shape)
-  )
-  return terms == 0
+  ones = {name: np.ones(small.shape_of(name)) for name in case.direction.operands}
+  return oracle.exact(small, ones) == 0
 
 
 def _one_line(error: Exception) -> str:

@@ -11,12 +11,26 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.conformance.direction import BWD_D, BWD_W, FWD
 
 _Index = tuple[np.ndarray, ...]
+
+
+def exact(case: Case, arguments: dict[str, Any]) -> np.ndarray:
+  """Returns what the op of the case's direction has to return.
+
+  Args:
+    case: The `Case`.
+    arguments: The two operands, by the names that the op has for them; others are not looked at.
+  """
+  functions = {FWD: conv3d, BWD_D: conv3d_backprop_input, BWD_W: conv3d_backprop_filter}
+  operands = (arguments[name] for name in case.direction.operands)
+  return functions[case.direction](case, *operands)
 
 
 def conv3d(case: Case, x: np.ndarray, filter: np.ndarray) -> np.ndarray:
@@ -41,7 +55,7 @@ def conv3d(case: Case, x: np.ndarray, filter: np.ndarray) -> np.ndarray:
 def conv3d_backprop_input(
   case: Case, filter: np.ndarray, out_backprop: np.ndarray
 ) -> np.ndarray:
-  """Returns the gradient of the convolution's input: what the op computes.
+  """Returns the gradient of the convolution's input.
 
   Args:
     case: The `Case` that gives the geometry.

@@ -38,7 +38,7 @@ def shrink(case: Case, fails: Callable[[Case], bool], attempts: int) -> Case:
 def smaller(case: Case) -> Iterator[Case]:
   """Yields valid variants of a case that are simpler in one respect, the boldest first.
 
-  The dtype stays: its kernels are what failed.
+  Dtype and direction stay: their kernels are what failed.
   """
   for changes in _simplifications(case):
     try:

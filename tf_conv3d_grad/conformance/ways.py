@@ -1,12 +1,14 @@
 """The ways of calling an op: eagerly, and in graphs that know all, some or none of the sizes.
 
-A way takes an op and the keyword arguments of a call, and returns a function without arguments that
-makes the call and returns NumPy arrays in the place of tensors. It traces once for all its calls;
-where not even ranks are known, once for all calls with the same attributes and dtypes.
+A way takes one of the three ops and the keyword arguments of a call, and returns a function without
+arguments that makes the call and returns NumPy arrays in the place of tensors. It traces once for
+all its calls; where not even ranks are known, once for all calls with the same attributes and
+dtypes.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,15 +16,18 @@ import numpy as np
 import tensorflow as tf
 
 import tf_conv3d_grad
+from tf_conv3d_grad.conformance import direction
+from tf_conv3d_grad.conformance.direction import Direction
 from tf_conv3d_grad.tensorflow.cache import Cache
 
 Arguments = dict[str, Any]
 Op = Callable[..., Any]
 Way = Callable[[Op, Arguments], Callable[[], Any]]
 
-# What a call has in tensors, all the rest being attributes.
-TENSORS = ("input_sizes", "filter", "out_backprop")
-
+# What of an op's arguments is passed into a trace.
+_TENSORS: Callable[[Direction], Sequence[str]] = operator.attrgetter("tensors")
+_OPERANDS: Callable[[Direction], Sequence[str]] = operator.attrgetter("operands")
+_NOTHING: Callable[[Direction], Sequence[str]] = lambda _: ()  # noqa: E731
 
 # Traces of calls of which nothing is known: thousands of calls share a few.
 _of_unknown_ranks: Cache[Any] = Cache(64)
@@ -53,10 +58,11 @@ def _in_mode(mode: bool) -> Way:
 def _patched(op: Op, arguments: Arguments) -> Callable[[], Any]:
   """Eagerly, as TensorFlow's op with this package in its place, whatever `op` is."""
   del op
+  name = direction.of_arguments(arguments).op
 
   def run() -> Any:
     with tf_conv3d_grad.patch_tensorflow():
-      return _numpy(tf.raw_ops.Conv3DBackpropInputV2(**arguments))
+      return _numpy(getattr(tf.raw_ops, name)(**arguments))
 
   return run
 
@@ -64,11 +70,12 @@ def _patched(op: Op, arguments: Arguments) -> Callable[[], Any]:
 def _gradient(op: Op, arguments: Arguments) -> Callable[[], Any]:
   """Eagerly of variables, with both gradients taken; gives the op's result."""
   constants = dict(arguments)
-  sources = [tf.Variable(constants.pop(name)) for name in ("filter", "out_backprop")]
+  names = direction.of_arguments(arguments).operands
+  sources = [tf.Variable(constants.pop(name)) for name in names]
 
   def run() -> Any:
     with tf.GradientTape() as tape:
-      result = op(filter=sources[0], out_backprop=sources[1], **constants)
+      result = op(**dict(zip(names, sources)), **constants)
     for source, gradient in zip(sources, tape.gradient(result, sources)):
       if gradient.shape != source.shape or gradient.dtype != source.dtype:
         raise AssertionError(f"the gradient in {source.shape} has the shape {gradient.shape}")
@@ -78,28 +85,30 @@ def _gradient(op: Op, arguments: Arguments) -> Callable[[], Any]:
 
 
 def _traced(
-  passed: Sequence[str],
+  passed: Callable[[Direction], Sequence[str]],
   jit_compile: bool | None = None,
   shape: Callable[[str, tf.Tensor], Any] | None = None,
 ) -> Way:
   """In a `tf.function`.
 
   Args:
-    passed: The arguments that are passed in as tensors; the others are constants of the trace.
+    passed: Returns the arguments of the op that are passed in as tensors; the others are constants
+      of the trace.
     jit_compile: The function's own.
     shape: Returns what tracing knows of the shape of an argument passed in; all unless given.
   """
 
   def way(op: Op, arguments: Arguments) -> Callable[[], Any]:
     constants = dict(arguments)
-    tensors = [tf.convert_to_tensor(constants.pop(name)) for name in passed]
+    names = passed(direction.of_arguments(arguments))
+    tensors = [tf.convert_to_tensor(constants.pop(name)) for name in names]
     signature = shape and [
-      tf.TensorSpec(shape(name, tensor), tensor.dtype) for name, tensor in zip(passed, tensors)
+      tf.TensorSpec(shape(name, tensor), tensor.dtype) for name, tensor in zip(names, tensors)
     ]
 
     def make() -> Any:
       return tf.function(
-        lambda *tensors: op(**dict(zip(passed, tensors)), **constants),
+        lambda *tensors: op(**dict(zip(names, tensors)), **constants),
         autograph=False,
         jit_compile=jit_compile,
         input_signature=signature,
@@ -116,24 +125,24 @@ def _traced(
 
 
 def _unknown_sizes(name: str, tensor: tf.Tensor) -> Any:
-  return tensor.shape if name == "input_sizes" else [None] * tensor.shape.rank
+  return tensor.shape if name.endswith("_sizes") else [None] * tensor.shape.rank
 
 
 def _unknown_batch(name: str, tensor: tf.Tensor) -> Any:
-  return [None, *tensor.shape[1:]] if name == "out_backprop" else tensor.shape
+  return tensor.shape if name == "filter" else [None, *tensor.shape[1:]]
 
 
 def _compiled_unknown_batch(op: Op, arguments: Arguments) -> Callable[[], Any]:
   """Compiled with a relaxed signature: XLA knows the sizes, the op's tracing does not."""
-  arguments = dict(arguments)
-  others = [int(size) for size in arguments.pop("input_sizes")[1:]]
+  others = [int(size) for size in arguments.get("input_sizes", ())[1:]]
 
-  def op_of_batch(out_backprop: tf.Tensor, **arguments: Any) -> Any:
-    input_sizes = tf.stack([tf.shape(out_backprop)[0], *others])
-    return op(input_sizes=input_sizes, out_backprop=out_backprop, **arguments)
+  def op_of_batch(**arguments: Any) -> Any:
+    if "input_sizes" in arguments:
+      batch = tf.shape(arguments["out_backprop"])[0]
+      arguments["input_sizes"] = tf.stack([batch, *others])
+    return op(**arguments)
 
-  way = _traced(("filter", "out_backprop"), True, _unknown_batch)
-  return way(op_of_batch, arguments)
+  return _traced(_OPERANDS, True, _unknown_batch)(op_of_batch, arguments)
 
 
 def _v1_graph(op: Op, arguments: Arguments) -> Callable[[], Any]:
@@ -151,12 +160,13 @@ def _v1_graph(op: Op, arguments: Arguments) -> Callable[[], Any]:
 
 def _v1_unknown_ranks(op: Op, arguments: Arguments) -> Callable[[], Any]:
   constants = dict(arguments)
-  tensors = [tf.convert_to_tensor(constants.pop(name)) for name in TENSORS]
+  names = direction.of_arguments(arguments).tensors
+  tensors = [tf.convert_to_tensor(constants.pop(name)) for name in names]
 
   def build() -> tuple[tf.Graph, list[tf.Tensor], tf.Tensor]:
     with tf.Graph().as_default() as graph:
       placeholders = [tf.compat.v1.placeholder(tensor.dtype) for tensor in tensors]
-      return graph, placeholders, op(**dict(zip(TENSORS, placeholders)), **constants)
+      return graph, placeholders, op(**dict(zip(names, placeholders)), **constants)
 
   def run() -> Any:
     dtypes = tuple(tensor.dtype for tensor in tensors)
@@ -177,16 +187,16 @@ def _numpy(results: Any) -> Any:
 WAYS: dict[str, Way] = {
   "eager": _eager,
   # The tensors are passed in, not captured, lest XLA fold the convolution away at compile time.
-  "graph": _traced(("filter", "out_backprop"), jit_compile=False),
-  "compiled": _traced(("filter", "out_backprop"), jit_compile=True),
-  "unknown-sizes": _traced(TENSORS, shape=_unknown_sizes),
-  "unknown-ranks": _traced(TENSORS, shape=lambda *_: None),
+  "graph": _traced(_OPERANDS, jit_compile=False),
+  "compiled": _traced(_OPERANDS, jit_compile=True),
+  "unknown-sizes": _traced(_TENSORS, shape=_unknown_sizes),
+  "unknown-ranks": _traced(_TENSORS, shape=lambda *_: None),
   "compiled-unknown-batch": _compiled_unknown_batch,
   "always": _in_mode(True),
   "never": _in_mode(False),
-  "constants": _traced(()),
-  "compiled-constants": _traced((), jit_compile=True),
-  "compiled-unknown-ranks": _traced(TENSORS, jit_compile=True, shape=lambda *_: None),
+  "constants": _traced(_NOTHING),
+  "compiled-constants": _traced(_NOTHING, jit_compile=True),
+  "compiled-unknown-ranks": _traced(_TENSORS, jit_compile=True, shape=lambda *_: None),
   "v1-graph": _v1_graph,
   "v1-unknown-ranks": _v1_unknown_ranks,
   "patched": _patched,
