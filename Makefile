@@ -49,7 +49,7 @@ help:  ## List the targets
 	@echo
 	@echo '  PYTHON=$(PYTHON)  VENV=$(VENV)  TF_PACKAGE=$(TF_PACKAGE)'
 
-demo: $(VENV)/.has-examples  ## Train a 3-D segmentation network on a brain volume with this op
+demo: $(VENV)/.has-examples  ## Train a 3-D network on a brain volume, TensorFlow as it is and patched
 	$(python) examples/brain_segmentation.py $(DEMO_ARGS)
 
 test: $(VENV)/.has-test  ## Run every test with some of its parameters

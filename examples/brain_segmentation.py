@@ -1,42 +1,57 @@
-"""Trains a 3-D network, channels first and dilated, on a real brain and on the CPU.
+"""Trains a 3-D network on a real brain and on the CPU, with TensorFlow as it is and patched.
 
-The op that such a network leans on, `tf.raw_ops.Conv3DBackpropInputV2`, is the one that TensorFlow
-lacks or crawls in on a CPU: channels first, dilated, in half precision, under XLA. Here every
-transposed convolution and every input gradient of the network is a call of this package's op
-instead. What you will see:
+The network is made of Keras's own layers, some of them dilated, some transposed, and trained with
+channels last and first, compiled by XLA and not, in single, half and double precision. As it is,
+TensorFlow refuses some of these and is slow in most; after `tf_conv3d_grad.patch_tensorflow()` all
+of them run. What you will see:
 
-  1. the network learns to tell grey from white matter in the MNI152 T1 volume, once with the
-     whole training step compiled by XLA and once without, from the same weights to the same loss;
+  1. the network learns to tell grey from white matter in the MNI152 T1 volume: as it is, channels
+     last, and patched, channels first, from the same weights to the same loss;
   2. how well it then does on axial slices that it was never shown (Dice; 1 is perfect);
-  3. what stock TensorFlow does with the same calls: an error, or how many milliseconds.
+  3. how many milliseconds a training step takes in every setting, as it is and patched.
 
   python examples/brain_segmentation.py --steps 200 --output build/brain_segmentation.png
 """
 
+from __future__ import annotations
+
 import argparse
+import contextlib
 import os
 import pathlib
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Read when TensorFlow is imported.
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import brain_volume
 import network
 import picture
 import rich
 import rich.progress
-import stock_comparison
 import tables
 import tensorflow as tf
 import training
 
 import tf_conv3d_grad
 
-RUNS = {"compiled": True, "not compiled": False}
-DTYPES = ("float32", "float16")
-# Traced with the others but never executed: the input of the first layer is data.
-NOT_NEEDED = ("stem_gradient",)
-BAR_LABEL_WIDTH = 16
+SIDES = {"as it is": contextlib.nullcontext, "patched": tf_conv3d_grad.patch_tensorflow}
+LAST, FIRST = (training.Setting("float32", f"channels_{end}") for end in ("last", "first"))
+SETTINGS = (
+  LAST,
+  FIRST,
+  *(
+    training.Setting("float32", setting.data_format, compiled=True) for setting in (LAST, FIRST)
+  ),
+  *(
+    training.Setting(dtype, setting.data_format)
+    for dtype in ("mixed_float16", "float64")
+    for setting in (LAST, FIRST)
+  ),
+)  # fmt: skip
+# What is trained to the end and examined.
+EXAMINED = (("as it is", LAST), ("patched", FIRST))
+BAR_LABEL_WIDTH = 40
 
 
 def main():
@@ -50,21 +65,24 @@ def main():
   describe(brain)
 
   title("2. Training, on everything but the held-out slices")
-  results = {}
-  for name, compiled in RUNS.items():
-    with tf_conv3d_grad.jit_compile(compiled):
-      results[name] = train_and_score(brain, name, compiled, arguments)
+  results = {
+    f"{side}, {setting.data_format.replace('_', ' ')}": train_and_score(
+      brain, side, setting, arguments
+    )
+    for side, setting in EXAMINED
+  }
   rich.print(tables.of_results(results))
 
-  title("3. Stock TensorFlow, given the same calls")
-  calls = calls_of_one_step(brain, arguments)
-  for dtype in DTYPES:
-    rich.print(tables.of_races(dtype, race_all(calls, dtype)))
-  rich.print(tables.READING_AID)
+  title("3. The same training in every setting, a few steps of each")
+  runs = {
+    setting: {side: try_to_train(brain, side, setting, arguments) for side in SIDES}
+    for setting in SETTINGS
+  }
+  rich.print(tables.of_runs(runs))
 
-  picture.draw(arguments.output, brain, results)
+  picture.draw(arguments.output, brain, results, runs)
   rich.print(f"\nAll of this took {time.perf_counter() - start:.0f} s.")
-  rich.print(f"Input, truth and predictions, side by side: [bold]{arguments.output}")
+  rich.print(f"Input, truth, predictions and times: [bold]{arguments.output}")
 
 
 def parse_arguments():
@@ -73,6 +91,12 @@ def parse_arguments():
   )
   add = parser.add_argument
   add("--steps", type=int, default=200, help="training steps (default: %(default)s)")
+  add(
+    "--seconds",
+    type=float,
+    default=3,
+    help="how long each setting is trained for its time (default: %(default)s)",
+  )
   add(
     "--size",
     type=int,
@@ -102,47 +126,48 @@ def describe(brain):
   )
 
 
-def train_and_score(brain, name, compiled, arguments):
-  """Trains from the same weights on the same cubes, whatever the `name`; returns a `Result`."""
-  net = new_network(tf_conv3d_grad.Conv3DBackpropInputV2, arguments)
-  cubes = brain_volume.training_cubes(brain, arguments.size, arguments.seed)
-  columns = (*rich.progress.Progress.get_default_columns(), "loss {task.fields[loss]:.3f}")
-  with rich.progress.Progress(*columns) as bar:
-    task = bar.add_task(name.rjust(BAR_LABEL_WIDTH), total=arguments.steps, loss=float("nan"))
-    run = training.train(
-      net,
-      cubes,
-      arguments.steps,
-      compiled,
-      on_step=lambda loss: bar.update(task, advance=1, loss=loss),
-    )
-  predicted = training.predict(net, brain.t1[brain.held_out])
+def train_and_score(brain, side, setting, arguments):
+  """Trains to the end and returns a `training.Result`."""
+  with SIDES[side]():
+    net = new_network(setting, arguments)
+    run = train(net, brain, side, setting, arguments)
+    predicted = training.predict(net, setting, brain.t1[brain.held_out])
   dice = brain_volume.dice(predicted, brain.labels[brain.held_out])
   return training.Result(run, predicted, dice)
 
 
-def calls_of_one_step(brain, arguments):
-  """The calls of the op that one training step makes, taken down as the network makes them."""
-  recorder = stock_comparison.Recorder(tf_conv3d_grad.Conv3DBackpropInputV2)
+def try_to_train(brain, side, setting, arguments):
+  """Trains for some seconds; returns a `training.Run`, or the error that came instead."""
+  try:
+    with SIDES[side]():
+      net = new_network(setting, arguments)
+      return train(net, brain, side, setting, arguments, arguments.seconds)
+  except (tf.errors.OpError, ValueError, TypeError) as error:
+    if side == "patched":
+      raise
+    return error
+
+
+def train(net, brain, side, setting, arguments, seconds=float("inf")):
+  """Trains on the same cubes, whatever the side and the setting, and shows how far it is."""
   cubes = brain_volume.training_cubes(brain, arguments.size, arguments.seed)
-  training.train(new_network(recorder, arguments), cubes, steps=1, compiled=False)
-  return [call for call in recorder.calls if call.name not in NOT_NEEDED]
-
-
-def race_all(calls, dtype):
-  """Yields each call with its races, one a mode."""
-  for call in rich.progress.track(calls, dtype.rjust(BAR_LABEL_WIDTH)):
-    yield (
-      call,
-      [
-        stock_comparison.race(call, dtype, mode, tf_conv3d_grad.Conv3DBackpropInputV2)
-        for mode in stock_comparison.MODES
-      ],
+  columns = (*rich.progress.Progress.get_default_columns(), "loss {task.fields[loss]:.3f}")
+  with rich.progress.Progress(*columns, transient=seconds < float("inf")) as bar:
+    label = f"{setting}, {side}".rjust(BAR_LABEL_WIDTH)
+    task = bar.add_task(label, total=arguments.steps, loss=float("nan"))
+    return training.train(
+      net,
+      setting,
+      cubes,
+      arguments.steps,
+      seconds,
+      on_step=lambda loss: bar.update(task, advance=1, loss=loss),
     )
 
 
-def new_network(op, arguments):
-  return network.SegmentationNet(op, len(brain_volume.CLASSES), arguments.seed)
+def new_network(setting, arguments):
+  classes = len(brain_volume.CLASSES)
+  return network.segmentation_net(classes, setting.data_format, setting.dtype, arguments.seed)
 
 
 def title(text):

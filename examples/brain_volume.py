@@ -58,7 +58,7 @@ def training_cubes(brain: Brain, size: int, seed: int):
     seed: The same seed yields the same cubes.
 
   Yields:
-    `(images, labels)`: float32 `[1, 1, size, size, size]` and int32 `[1, size, size, size]`,
+    `(images, labels)`: float32 `[1, size, size, size, 1]` and int32 `[1, size, size, size]`,
     batches of one.
   """
   inside = np.argwhere(brain.labels > 0)
@@ -72,7 +72,7 @@ def training_cubes(brain: Brain, size: int, seed: int):
   while True:
     corner = rng.choice(depths), *rng.integers(lowest[1:], highest[1:] + 1)
     cube = tuple(slice(start, start + size) for start in corner)
-    yield brain.t1[cube][np.newaxis, np.newaxis], brain.labels[cube][np.newaxis]
+    yield brain.t1[cube][np.newaxis, ..., np.newaxis], brain.labels[cube][np.newaxis]
 
 
 def dice(predicted: np.ndarray, truth: np.ndarray) -> list[float]:

@@ -1,20 +1,14 @@
-"""A small channels-first encoder-decoder with a dilated block, all of it on one op.
+"""A small encoder-decoder with a dilated block, of Keras's own layers."""
 
-Its transposed convolutions, and the input gradients of its ordinary ones, are all calls of one op
-with the signature of `tf.raw_ops.Conv3DBackpropInputV2`. The network is told which.
-"""
-
-import math
-
-import convolution
-import tensorflow as tf
+import keras
+from keras import layers
 
 STRIDE = 2  # From full size to half, and from half to a quarter.
 MULTIPLE = STRIDE**2  # What a volume's sizes must be a multiple of.
 
 
-class SegmentationNet(tf.Module):
-  """Classifies every voxel of a volume.
+def segmentation_net(classes: int, data_format: str, dtype: str, seed: int) -> keras.Model:
+  """Returns a network that maps volumes of one channel to logits of each voxel.
 
   The filters' taps and the channels of what comes out:
 
@@ -27,66 +21,38 @@ class SegmentationNet(tf.Module):
       quarter     down2 3^3, 32 --------------- up2 4^3, 16
 
   With its dilated block the network sees 25 voxels across before it halves the size again.
+
+  Args:
+    classes: Kinds of voxel to tell apart.
+    data_format: "channels_last" or "channels_first".
+    dtype: A dtype policy of Keras.
+    seed: The same seed draws the same weights.
   """
+  keras.utils.set_random_seed(seed)
+  common = dict(padding="same", data_format=data_format, dtype=dtype)
+  common["kernel_initializer"] = "he_normal"
 
-  def __init__(self, backprop_input, classes: int, seed: int):
-    """Draws the weights.
+  def down(name, x, channels, stride=1, dilation=1):
+    return layers.Conv3D(
+      channels, 3, stride, dilation_rate=dilation, activation="relu", name=name, **common
+    )(x)
 
-    Args:
-      backprop_input: The op, `Conv3DBackpropInputV2` or another with its signature.
-      classes: Kinds of voxel to tell apart.
-      seed: The same seed draws the same weights.
-    """
-    super().__init__()
-    self._backprop_input = backprop_input
-    self._generator = tf.random.Generator.from_seed(seed)
-    self.filters, self.biases = {}, {}
-    self._add("stem", taps=3, inputs=1, outputs=8)
-    self._add("down1", taps=3, inputs=8, outputs=16)
-    self._add("wide1", taps=3, inputs=16, outputs=16)
-    self._add("wide2", taps=3, inputs=16, outputs=16)
-    self._add("down2", taps=3, inputs=16, outputs=32)
-    self._add("up2", taps=4, inputs=32, outputs=16, transposed=True)
-    self._add("up1", taps=4, inputs=16, outputs=8, transposed=True)
-    self._add("head", taps=1, inputs=8, outputs=classes)
+  def up(name, x, channels):
+    return layers.Conv3DTranspose(channels, 4, STRIDE, name=name, **common)(x)
 
-  def __call__(self, images: tf.Tensor) -> tf.Tensor:
-    """Maps `[batch, 1, depth, height, width]` to logits `[batch, classes, ...]`."""
-    stem = tf.nn.relu(self._down("stem", images))
-    half = tf.nn.relu(self._down("down1", stem, STRIDE))
-    half += tf.nn.relu(self._down("wide1", half, dilation=2))
-    half += tf.nn.relu(self._down("wide2", half, dilation=3))
-    quarter = tf.nn.relu(self._down("down2", half, STRIDE))
-    half = tf.nn.relu(half + self._up("up2", quarter))
-    full = tf.nn.relu(stem + self._up("up1", half))
-    return self._down("head", full)
+  def joined(x, y):
+    return layers.Add(dtype=dtype)([x, y])
 
-  def _add(self, name, taps, inputs, outputs, transposed=False):
-    # A transposed convolution stores its filter as the convolution that it transposes would.
-    channels = (outputs, inputs) if transposed else (inputs, outputs)
-    # He et al. 2015; of a transposed convolution's taps, every output meets one in stride^3 only.
-    terms = inputs * taps**3 / (STRIDE**3 if transposed else 1)
-    values = self._generator.normal([taps, taps, taps, *channels], stddev=math.sqrt(2 / terms))
-    self.filters[name] = tf.Variable(values, name=f"{name}_filter")
-    self.biases[name] = tf.Variable(tf.zeros([outputs, 1, 1, 1]), name=f"{name}_bias")
+  def relu(x):
+    return layers.Activation("relu", dtype=dtype)(x)
 
-  def _down(self, name, x, stride=1, dilation=1):
-    convolved = convolution.conv3d(
-      self._backprop_input, x, self.filters[name], stride, dilation, name
-    )
-    return convolved + self.biases[name]
-
-  def _up(self, name, x):
-    batch, _, *size = x.shape
-    filter = self.filters[name]
-    upsampled = self._backprop_input(
-      input_sizes=[batch, filter.shape[3], *(STRIDE * n for n in size)],
-      filter=filter,
-      out_backprop=x,
-      strides=[1, 1, STRIDE, STRIDE, STRIDE],
-      padding="SAME",
-      data_format="NCDHW",
-      dilations=[1, 1, 1, 1, 1],
-      name=name,
-    )
-    return upsampled + self.biases[name]
+  shape = [None, None, None]
+  images = keras.Input([1, *shape] if data_format == "channels_first" else [*shape, 1])
+  stem = down("stem", images, 8)
+  half = down("down1", stem, 16, STRIDE)
+  half = joined(half, down("wide1", half, 16, dilation=2))
+  half = joined(half, down("wide2", half, 16, dilation=3))
+  quarter = down("down2", half, 32, STRIDE)
+  half = relu(joined(half, up("up2", quarter, 16)))
+  full = relu(joined(stem, up("up1", half, 8)))
+  return keras.Model(images, layers.Conv3D(classes, 1, name="head", **common)(full))

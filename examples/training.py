@@ -5,8 +5,31 @@ from __future__ import annotations
 import dataclasses
 import time
 
+import keras
 import numpy as np
 import tensorflow as tf
+
+_LEARNING_RATE = 0.02  # Of the first step; it falls to zero along a straight line.
+_FEWEST = 3  # Steps that a training takes however slow it is.
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """How a network is trained.
+
+  Attributes:
+    dtype: A dtype policy of Keras.
+    data_format: "channels_last" or "channels_first".
+    compiled: Whether XLA compiles the whole step.
+  """
+
+  dtype: str
+  data_format: str
+  compiled: bool = False
+
+  def __str__(self) -> str:
+    compiled = ", compiled" if self.compiled else ""
+    return f"{self.dtype}, {self.data_format.replace('_', ' ')}{compiled}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,81 +57,72 @@ class Result:
 
 
 def train(
-  network,
+  network: keras.Model,
+  setting: Setting,
   batches,
   steps: int,
-  compiled: bool,
-  learning_rate: float = 0.02,
+  seconds: float = float("inf"),
   on_step=lambda loss: None,
 ) -> Run:
-  """Takes `steps` steps of Adam.
+  """Takes `steps` steps of Adam, or fewer.
 
   Args:
     network: The network to train, in place.
-    batches: Yields `(images, labels)`.
+    setting: What it was built for, and whether the step is compiled.
+    batches: Yields `(images, labels)`, channels last.
     steps: How many of them to learn from.
-    compiled: Whether XLA compiles the whole step.
-    learning_rate: Of the first step; it falls to zero along a straight line.
+    seconds: After this long there are no more steps.
     on_step: Called with the loss of each step as it is known.
 
   Returns:
     The losses and the times.
   """
-  optimizer = Adam(network.trainable_variables)
+  optimizer = keras.optimizers.Adam(
+    keras.optimizers.schedules.PolynomialDecay(_LEARNING_RATE, steps, 0), beta_2=0.99
+  )
+  optimizer.build(network.trainable_variables)
 
-  @tf.function(jit_compile=compiled, autograph=False)
-  def step(images, labels, rate):
+  @tf.function(jit_compile=setting.compiled, autograph=False)
+  def step(images, labels):
     with tf.GradientTape() as tape:
-      loss = cross_entropy(labels, network(images))
-    optimizer.apply(tape.gradient(loss, optimizer.variables_to_train), rate)
+      loss = cross_entropy(labels, logits_of(network, setting, images, training=True))
+    gradients = tape.gradient(loss, network.trainable_variables)
+    optimizer.apply(gradients, network.trainable_variables)
     return loss
 
-  losses, seconds = [], []
-  for index, (images, labels) in zip(range(steps), batches):
-    rate = tf.constant(learning_rate * (1 - index / steps), tf.float32)
+  losses, times = [], []
+  for _, (images, labels) in zip(range(steps), batches):
+    if len(times) >= _FEWEST and sum(times) > seconds:
+      break
     start = time.perf_counter()
-    losses.append(float(step(tf.constant(images), tf.constant(labels), rate)))
-    seconds.append(time.perf_counter() - start)
+    losses.append(float(step(tf.constant(images), tf.constant(labels))))
+    times.append(time.perf_counter() - start)
     on_step(losses[-1])
-  return Run(np.array(losses), seconds[0], 1e3 * float(np.median(seconds[1:] or seconds)))
+  return Run(np.array(losses), times[0], 1e3 * float(np.median(times[1:] or times)))
 
 
-def predict(network, t1: np.ndarray) -> np.ndarray:
+def predict(network: keras.Model, setting: Setting, t1: np.ndarray) -> np.ndarray:
   """Returns the most likely class of every voxel of `t1`, `[depth, height, width]`."""
 
   @tf.function(autograph=False)
   def classify(images):
-    return tf.argmax(network(images), axis=1)
+    return tf.argmax(logits_of(network, setting, images, training=False), axis=-1)
 
-  return classify(tf.constant(t1[np.newaxis, np.newaxis])).numpy()[0]
+  return classify(tf.constant(t1[np.newaxis, ..., np.newaxis])).numpy()[0]
+
+
+def logits_of(network, setting, images, training):
+  """Returns the float32 logits, channels last as the images are, whatever the network's format."""
+  if setting.data_format == "channels_first":
+    images = tf.transpose(images, [0, 4, 1, 2, 3])
+  logits = tf.cast(network(images, training=training), tf.float32)
+  if setting.data_format == "channels_first":
+    logits = tf.transpose(logits, [0, 2, 3, 4, 1])
+  return logits
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-  """The mean over all voxels; `logits` are channels first."""
-  channels_last = tf.transpose(logits, [0, 2, 3, 4, 1])
+  """Returns the mean over all voxels."""
   return tf.reduce_mean(
-    tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=channels_last)
+    tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
   )
-
-
-class Adam(tf.Module):
-  """Adam (Kingma & Ba 2015), small enough to be compiled into the step with everything else."""
-
-  def __init__(self, variables, momentum: float = 0.9, memory: float = 0.99):
-    super().__init__()
-    self.variables_to_train = variables
-    self._momentum, self._memory = momentum, memory
-    self._count = tf.Variable(0.0)
-    self._means = [tf.Variable(tf.zeros_like(v)) for v in variables]
-    self._squares = [tf.Variable(tf.zeros_like(v)) for v in variables]
-
-  def apply(self, gradients, rate):
-    """Moves every variable against its gradient."""
-    count = self._count.assign_add(1.0)
-    rate *= tf.sqrt(1 - self._memory**count) / (1 - self._momentum**count)
-    for variable, mean, square, gradient in zip(
-      self.variables_to_train, self._means, self._squares, gradients
-    ):
-      mean.assign(self._momentum * mean + (1 - self._momentum) * gradient)
-      square.assign(self._memory * square + (1 - self._memory) * tf.square(gradient))
-      variable.assign_sub(rate * mean / (tf.sqrt(square) + 1e-8))
