@@ -29,6 +29,8 @@ ISA_ARGS ?= --parameters=all -k 'kernel_test or LongSums or exactly_the_cells or
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_MINUTES ?= 30
+# Whose sections of docs/errors.md; all unless given.
+ERRORS_OPS ?=
 MODULES ?= tf_conv3d_grad/problem/*.py tf_conv3d_grad/lowering/tiles.py
 # Runs Bazel without a network; where it is missing, Bazel is run as it is.
 BAZEL_OFFLINE ?= ../shared/tools/bazel-offline
@@ -74,7 +76,7 @@ mutants: $(VENV)/.has-test $(VENV)/.has-dev  ## Change MODULES in small ways, an
 	$(python) tools/mutants.py $(MODULES)
 
 errors-table: $(VENV)/.has-test  ## Write docs/errors.md anew: malformed calls here and in TensorFlow
-	$(python) tools/errors_table.py
+	$(python) tools/errors_table.py $(ERRORS_OPS)
 
 lint: $(VENV)/.has-dev  ## Check the style
 	$(bin)/ruff check .

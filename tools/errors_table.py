@@ -3,8 +3,8 @@
   python tools/errors_table.py                     all ops
   python tools/errors_table.py Conv3D              its section alone, the others stay
 
-Run it with an interpreter that has TensorFlow. Takes half an hour an op, most of it waiting for
-processes that TensorFlow's own op has taken down to start anew.
+Run it with an interpreter that has TensorFlow. Takes ten minutes an op and more, most of it waiting
+for processes that TensorFlow's own op has taken down to start anew.
 """
 
 from __future__ import annotations
