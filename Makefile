@@ -28,6 +28,7 @@ ISA_ARGS ?= --parameters=all -k 'kernel_test or LongSums or exactly_the_cells or
   or PairsOfChannels or on_each_axis or AllOnes'
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+STEPS_ARGS ?=
 FUZZ_MINUTES ?= 30
 # Whose sections of docs/errors.md; all unless given.
 ERRORS_OPS ?=
@@ -44,7 +45,8 @@ python = $(bin)/python
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help demo test test-all test-isa compat fuzz mutants errors-table lint format types dist bazel bench bench-peers clean
+.PHONY: help demo test test-all test-isa compat fuzz mutants errors-table lint format types dist bazel bench \
+  bench-steps bench-peers clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -98,7 +100,10 @@ bazel: $(VENV)/.has-test  ## Run the tests under Bazel, offline if it can be
 bench: $(VENV)/.has-bench  ## Race the op against its peers
 	$(python) -m benchmarks $(BENCH_ARGS)
 
-bench-peers:  ## Install the peers of the benchmark, each in an environment of its own
+bench-steps: $(VENV)/.has-bench  ## Time training steps of whole networks, TensorFlow as it is and patched
+	$(python) -m benchmarks.steps $(STEPS_ARGS)
+
+bench-peers:  ## Install the peers of the benchmarks, each in an environment of its own
 	$(PYTHON) -m venv .venv-torch
 	.venv-torch/bin/pip install numpy torch==2.13.0
 	$(PYTHON) -m venv .venv-jax

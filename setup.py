@@ -43,7 +43,10 @@ setuptools.setup(
   extras_require={
     "tensorflow": ["tensorflow>=2.16"],
     "tensorflow-cpu": ["tensorflow-cpu>=2.16"],
-    "test": ["absl-py", "click", "hypothesis", "pytest", "pytest-sugar", "pytest-xdist", "rich"],
+    "test": [
+      "absl-py", "click", "hypothesis", "matplotlib", "pytest", "pytest-sugar", "pytest-xdist",
+      "rich",
+    ],
     "examples": ["matplotlib", "nilearn", "rich"],
     "bench": ["matplotlib", "rich", "scipy"],
     "cli": ["click", "rich"],

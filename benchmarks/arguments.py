@@ -52,7 +52,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   add("--list", action="store_true", help="list the cases and stop")
   add("--out", type=pathlib.Path, help="the folder for the results")
   add(
-    "--python", type=_worker_and_path, action="append", default=[], metavar="NAME=PATH",
+    "--python", type=worker_and_path, action="append", default=[], metavar="NAME=PATH",
     help="another interpreter for torch or jax",
   )  # fmt: skip
   options = parser.parse_args(argv)
@@ -92,7 +92,8 @@ def chosen_cases(options: argparse.Namespace) -> tuple[str, ...]:
   )
 
 
-def _worker_and_path(text: str) -> tuple[str, str]:
+def worker_and_path(text: str) -> tuple[str, str]:
+  """Returns both parts of NAME=PATH."""
   worker, _, path = text.partition("=")
   if worker not in workers.NAMES or not path:
     raise argparse.ArgumentTypeError(f"must be one of {workers.NAMES} = a path, got {text!r}")

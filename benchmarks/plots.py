@@ -23,10 +23,10 @@ CAPTIONS = {
 }
 
 # Colours that are told apart with any colour vision (Okabe and Ito), one a contestant.
-_OURS, _OURS_COMPILED = "#0072b2", "#009e73"
-_RAW, _RAW_COMPILED = "#e69f00", "#d55e00"
-_TORCH, _JAX = "#cc79a7", "#999999"
-_STYLE = {
+OURS, OURS_COMPILED = "#0072b2", "#009e73"
+RAW, RAW_COMPILED = "#e69f00", "#d55e00"
+TORCH, JAX = "#cc79a7", "#999999"
+STYLE = {
   "axes.spines.right": False,
   "axes.spines.top": False,
   "axes.titlesize": 9,
@@ -36,12 +36,12 @@ _STYLE = {
   "savefig.dpi": 130,
 }
 _SERIES = {
-  "op, compiled": (("tf/op.compiled",), _OURS_COMPILED),
-  "op, by default": (("tf/op.eager",), _OURS),
-  "raw, oneDNN": (("tf/raw.eager", "tf/raw.graph"), _RAW),
-  "raw, compiled": (("tf/raw.compiled",), _RAW_COMPILED),
-  "PyTorch": (("torch/contiguous", "torch/channels_last_3d"), _TORCH),
-  "JAX": (("jax/jit",), _JAX),
+  "op, compiled": (("tf/op.compiled",), OURS_COMPILED),
+  "op, by default": (("tf/op.eager",), OURS),
+  "raw, oneDNN": (("tf/raw.eager", "tf/raw.graph"), RAW),
+  "raw, compiled": (("tf/raw.compiled",), RAW_COMPILED),
+  "PyTorch": (("torch/contiguous", "torch/channels_last_3d"), TORCH),
+  "JAX": (("jax/jit",), JAX),
 }
 
 
@@ -55,7 +55,7 @@ def draw(found: Results, folder: pathlib.Path) -> None:
     "scaling": _scaling,
     "memory": _memory,
   }
-  with rc_context(_STYLE):
+  with rc_context(STYLE):
     for name, paint in painters.items():
       figure = paint(found)
       path = folder / f"{name}.png"
@@ -77,10 +77,10 @@ def _speed(found: Results) -> Figure | None:
     panel.set_visible(False)
   for panel, line in zip(panels, lines):
     ratios = list(line.ratios.values())
-    colours = [_RAW_COMPILED if ratio < 1 else _OURS for ratio in ratios]
+    colours = [RAW_COMPILED if ratio < 1 else OURS for ratio in ratios]
     panel.scatter(range(len(ratios)), ratios, c=colours, s=12, zorder=3)
     panel.axhline(1, color="black", linewidth=0.8, linestyle=":")
-    panel.axhline(line.geomean, color=_OURS, linewidth=0.8)
+    panel.axhline(line.geomean, color=OURS, linewidth=0.8)
     panel.set(yscale="log", xticks=[], xlabel=f"{len(ratios)} cases, sorted")
     panel.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     panel.yaxis.set_major_formatter("{x:g}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
-from benchmarks import plots, tables
-from benchmarks.results import Results
+from benchmarks import plots, results, tables
+from benchmarks.steps import plot as steps_plot
+from benchmarks.steps import results as steps_results
+from benchmarks.steps import tables as steps_tables
 
 _INTRODUCTION = """\
-# Results
+## The gradient in the input, call by call
 
 Written by `python -m benchmarks`. Useful arithmetic only: zeros that a stride or a dilation would
 insert do not count. Times are medians; on each case the contestants took turns. Every result was
@@ -31,29 +34,51 @@ channels of `out_backprop`, 3x3x3 taps, stride 1, dilation 1.
 """
 
 
-def write(found: Results, path: pathlib.Path) -> None:
-  """Writes the report; the pictures that it shows are in place already."""
-  parts = [_INTRODUCTION.format(**found.about), _environment(found)]
+def write(folder: pathlib.Path) -> None:
+  """Writes the report on the results in a folder; the pictures that it shows are there already."""
+  parts = ["# Results\n"]
+  steps = steps_results.Results.load(folder)
+  if steps is not None:
+    parts += _steps(steps)
+  if (folder / results.NAME).exists():
+    parts += _cases(results.Results.load(folder))
+  (folder / "RESULTS.md").write_text("\n".join(parts), encoding="utf-8")
+
+
+def _steps(found: steps_results.Results) -> list[str]:
+  """Returns the paragraphs about whole training steps."""
+  parts = [steps_tables.explained(), _environment(found.about)]
+  parts += [f"![{steps_plot.CAPTION}]({plots.FOLDER}/{steps_plot.NAME}.png)\n"]
+  parts += [_markdown(table, level=3) for table in steps_tables.overview(found)]
+  return parts + _list(steps_tables.remarks(found))
+
+
+def _cases(found: results.Results) -> list[str]:
+  """Returns the paragraphs about single calls of the op."""
+  parts = [_INTRODUCTION.format(**found.about), _environment(found.about)]
   parts += [_markdown(table) for table in tables.overview(found)]
-  parts += ["\n".join(f"- {remark}" for remark in tables.remarks(found)) + "\n"]
-  folder = path.parent / plots.FOLDER
+  parts += _list(tables.remarks(found))
+  folder = found.folder / plots.FOLDER
   parts += [
     f"![{caption}]({plots.FOLDER}/{name}.png)\n"
     for name, caption in plots.CAPTIONS.items()
     if (folder / f"{name}.png").exists()
   ]
   by_theme = tables.by_theme(found)
-  parts += [_CASES, *(_markdown(table, level=3) for table in by_theme)] if by_theme else []
-  path.write_text("\n".join(parts), encoding="utf-8")
+  return parts + ([_CASES, *(_markdown(table, level=3) for table in by_theme)] if by_theme else [])
 
 
-def _environment(found: Results) -> str:
-  machine, ran = found.about["machine"], found.about["workers"]
+def _list(remarks: list[str]) -> list[str]:
+  return ["\n".join(f"- {remark}" for remark in remarks) + "\n"] if remarks else []
+
+
+def _environment(about: dict[str, Any]) -> str:
+  machine, ran = about["machine"], about["workers"]
   versions = {
     name: value
     for about in ran.values()
     for name, value in about.items()
-    if name in ("tensorflow", "torch", "jax", "tf_conv3d_grad")
+    if name in ("tensorflow", "keras", "torch", "jax", "tf_conv3d_grad")
   }
   load = "unknown" if machine["load"] is None else f"{machine['load']:.2f}"
   lines = {
@@ -63,7 +88,7 @@ def _environment(found: Results) -> str:
     "system": f"{machine['system']}, Python {machine['python']}",
     "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
     "load a core before the run": load,
-    "duration": f"{found.about.get('minutes', 0):.0f} minutes",
+    "duration": f"{about.get('minutes', 0):.0f} minutes",
   }
   return "\n".join(["| | |", "|---|---|", *(f"| {a} | {b} |" for a, b in lines.items()), ""])
 

@@ -77,13 +77,13 @@ def _kept(outcome: dict[str, Any] | None) -> Any:
 
 
 def _dumped(value: Any) -> str:
-  return json.dumps(_rounded(value), separators=(",", ":"))
+  return json.dumps(rounded(value), separators=(",", ":"))
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
   """Returns the same with four significant digits a number: the rest is noise."""
   if isinstance(value, dict):
-    return {key: _rounded(item) for key, item in value.items()}
+    return {key: rounded(item) for key, item in value.items()}
   if isinstance(value, (list, tuple)):
-    return [_rounded(item) for item in value]
+    return [rounded(item) for item in value]
   return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -30,16 +30,11 @@ from benchmarks import (
 from benchmarks.workers import WorkerError, Workers
 from tf_conv3d_grad.conformance.case import Case
 
-# How wide the output is where it goes to a file.
-_FILE_COLUMNS = 150
-
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the benchmark; returns the exit status, 0 unless the op failed somewhere."""
   options = arguments.parse(argv)
-  console = Console()
-  if not console.is_terminal:
-    console = Console(width=_FILE_COLUMNS)
+  console = terminal.console()
   if options.list:
     for name in arguments.chosen_cases(options):
       console.print(f"{name}  [dim]{', '.join(cases.themes(name))}[/]", highlight=False)
@@ -67,9 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _publish(found: results.Results, console: Console) -> None:
   """Shows the results on the terminal, draws them, and writes the report."""
-  terminal.show(found, console)
+  terminal.show(tables.overview(found), tables.remarks(found), console)
   plots.draw(found, found.folder / plots.FOLDER)
-  report.write(found, found.folder / "RESULTS.md")
+  report.write(found.folder)
   console.print(f"Written to {os.path.relpath(found.folder)}: {results.NAME}, RESULTS.md, plots/")
 
 

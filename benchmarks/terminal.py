@@ -5,20 +5,28 @@ from __future__ import annotations
 from rich import progress, table
 from rich.console import Console
 
-from benchmarks import tables
-from benchmarks.results import Results
+from benchmarks.tables import Table
+
+# How wide the output is where it goes to a file.
+_FILE_COLUMNS = 150
 
 
-def show(found: Results, console: Console) -> None:
+def console() -> Console:
+  """Returns where to print."""
+  found = Console()
+  return found if found.is_terminal else Console(width=_FILE_COLUMNS)
+
+
+def show(tables: list[Table], remarks: list[str], console: Console) -> None:
   """Prints the tables, and everything worth a remark."""
-  for content in tables.overview(found):
+  for content in tables:
     shown = table.Table(title=content.title, title_justify="left")
     for heading in content.headings:
       shown.add_column(heading, no_wrap="case" in heading.split())
     for cells in content.rows:
       shown.add_row(*cells)
     console.print(shown)
-  for remark in tables.remarks(found):
+  for remark in remarks:
     console.print(remark, highlight=False, markup=False)
 
 

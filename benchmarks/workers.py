@@ -19,10 +19,14 @@ _LOG_TAIL = 400
 
 # Program, environment of its own (None for this one), and environment variables.
 _PROGRAMS: dict[str, tuple[str, str | None, dict[str, str]]] = {
-  "tf": ("tensorflow_peer", None, {}),
-  "eigen": ("tensorflow_peer", None, {"TF_ENABLE_ONEDNN_OPTS": "0"}),
-  "torch": ("torch_peer", ".venv-torch", {}),
-  "jax": ("jax_peer", ".venv-jax", {"JAX_PLATFORMS": "cpu"}),
+  "tf": ("peers.tensorflow_peer", None, {}),
+  "eigen": ("peers.tensorflow_peer", None, {"TF_ENABLE_ONEDNN_OPTS": "0"}),
+  "torch": ("peers.torch_peer", ".venv-torch", {}),
+  "jax": ("peers.jax_peer", ".venv-jax", {"JAX_PLATFORMS": "cpu"}),
+  # Of the benchmark of training steps.
+  "as-it-is": ("steps.keras_trainer", None, {}),
+  "patched": ("steps.keras_trainer --patched", None, {}),
+  "torch-steps": ("steps.torch_trainer", ".venv-torch", {}),
 }
 # Settings of the caller's that would change what is measured.
 _FOREIGN = ("TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "XLA_FLAGS", "OMP_NUM_THREADS")
@@ -43,7 +47,7 @@ class Worker:
     self.folder: pathlib.Path | None = None  # of the case whose tensors it holds
     self._log = tempfile.TemporaryFile()
     self._process = subprocess.Popen(
-      [python, "-m", f"benchmarks.peers.{program}"],
+      [python, "-m", *f"benchmarks.{program}".split()],
       cwd=ROOT,
       env=_environment(settings),
       stdin=subprocess.PIPE,

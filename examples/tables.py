@@ -41,11 +41,12 @@ def of_runs(runs: dict) -> table.Table:
     title="A training step, milliseconds, and the first one, seconds",
     caption_justify="left",
     collapse_padding=True,
+    pad_edge=False,
   )
-  for heading in ("\nprecision", "\nchannels", "\ncompiled"):
+  for heading in ("\nprecision", "\nchannels", "\nby XLA"):
     grid.add_column(heading, no_wrap=True)
   headings = "as it is\nms", "\nfirst", "patched\nms", "\nfirst", "times\nfaster"
-  for heading in (*headings, "losses\ndiffer by"):
+  for heading in (*headings, "losses\ndiffer"):
     grid.add_column(heading, justify="right", no_wrap=True)
   errors = {}
   for setting, sides in runs.items():
@@ -73,7 +74,7 @@ def _times(run: Run) -> tuple[str, str]:
 
 
 def _compared(stock: Run, ours: Run) -> tuple[str, str]:
-  """How many times faster, a clear gain in green, and by how much of the first loss the losses differ."""
+  """How many times faster, a clear gain in green; by how much losses differ, over the first."""
   factor = stock.step_ms / ours.step_ms
   compared = min(len(stock.losses), len(ours.losses), COMPARED)
   difference = np.abs(stock.losses[:compared] - ours.losses[:compared]).max()

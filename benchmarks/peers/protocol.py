@@ -50,17 +50,21 @@ class Peer(Protocol):
 
 def serve(peer: Peer) -> None:
   """Answers requests until there are no more."""
+  answer(_Session(peer))
+
+
+def answer(session: Any) -> None:
+  """Answers requests by calling the method of the session that each names."""
   with os.fdopen(os.dup(1), "w") as answers:
     os.dup2(2, 1)
-    session = _Session(peer)
     for line in sys.stdin:
       request = json.loads(line)
       try:
-        answer = getattr(session, request.pop("do"))(**request)
+        reply = getattr(session, request.pop("do"))(**request)
       except Exception as error:  # Refusals are results here; the driver decides what they mean.
         text = " ".join(str(error).replace(_ROOT, "").split())
-        answer = {"failed": f"{type(error).__name__}: {text[:300]}"}
-      print(json.dumps(answer), file=answers, flush=True)
+        reply = {"failed": f"{type(error).__name__}: {text[:300]}"}
+      print(json.dumps(reply), file=answers, flush=True)
 
 
 class _Session:

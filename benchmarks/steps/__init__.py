@@ -1,0 +1,1 @@
+"""Whole training steps of Keras models, TensorFlow as it is and patched; `--help` says more."""
