@@ -113,5 +113,8 @@ def _compile_time_assertion(holds: tf.Tensor, message: str, given: Size, needed:
   name = re.sub(r"[^A-Za-z0-9]+", "_", message.split(":")[0]).strip("_")
   wrong = tf.cast(tf.logical_not(holds), tf.int64)
   # A negative size is another rule's offence, and would only hide this message.
-  given, needed = (tf.maximum(tf.cast(size, tf.int64), 0) * wrong for size in (given, needed))
+  # One beyond int32 is none that XLA can report.
+  given, needed = (
+    tf.clip_by_value(tf.cast(size, tf.int64), 0, 2**31 - 1) * wrong for size in (given, needed)
+  )
   return tf.reshape(tf.zeros([given], tf.bool), [needed], name=name)

@@ -19,7 +19,7 @@ from tf_conv3d_grad.arguments import checks
 from tf_conv3d_grad.problem import functions, geometry, sizes
 from tf_conv3d_grad.problem.axis import Axis, output_length
 from tf_conv3d_grad.problem.definition import Attributes, Problem
-from tf_conv3d_grad.problem.functions import FILTER, INPUT, OUTPUT, Function
+from tf_conv3d_grad.problem.functions import BACKPROP_INPUT, FILTER, INPUT, OUTPUT, Function
 from tf_conv3d_grad.problem.layout import NDHWC, OF_DATA_FORMAT
 from tf_conv3d_grad.problem.sizes import Size
 
@@ -337,6 +337,12 @@ def _problem(
     f"{of_input} must have channels only if {of_filter} has in channels: got {{}}, {of_filter} "
     "has {}", in_channels, filter_in, rules,
   )  # fmt: skip
+  if function is not BACKPROP_INPUT:  # whose result may have no channels, with any filter
+    rules.equal(
+      sizes.minimum(in_channels, 1), sizes.minimum(filter_in, 1),
+      f"{of_input} must have channels if {of_filter} has in channels: got {{}}, {of_filter} has "
+      "{}", in_channels, filter_in,
+    )  # fmt: skip
   groups = sizes.maximum(in_channels // divisor, 1)
   rules.equal(
     filter_out % groups, 0,

@@ -17,7 +17,7 @@ from tf_conv3d_grad.lowering.interface import Compute, Lowering, Offer
 from tf_conv3d_grad.lowering.kernel import costs, eigen, run
 from tf_conv3d_grad.lowering.kernel.plan import Plan
 from tf_conv3d_grad.lowering.tap_loop import exactly
-from tf_conv3d_grad.problem import sizes
+from tf_conv3d_grad.problem import geometry, sizes
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D, Function
 from tf_conv3d_grad.problem.layout import NDHWC
@@ -74,8 +74,10 @@ class Kernel(Lowering):
     as_it_is = Plan(plan.device, plan.is_onednn, problem.dtype, problem.data_format)
     lengths = [axis.output for axis in problem.axes]
     # What the run alone can tell.
-    is_sure = sizes.is_known(*problem.channels, *problem.taps) and (
-      plan.is_onednn or function is CONV3D or sizes.is_known(*lengths)
+    is_sure = (
+      sizes.is_known(*problem.channels, *problem.taps)
+      and (plan.is_onednn or function is CONV3D or sizes.is_known(*lengths))
+      and not _reads_unwritten(function, problem, plan)
     )
     if plan != as_it_is or not (plan.device == "GPU" or is_sure):
       return None
@@ -106,6 +108,8 @@ def _plan(function: Function, problem: Problem, environment: Environment) -> Pla
   # Eigen's kernels add halves up in their own precision, and oneDNN has none for float16.
   dtype = problem.dtype
   if dtype.size == 2 and not _is_onednn(dtype, environment):
+    dtype = tf.float32
+  if dtype == tf.bfloat16 and _is_beyond(function, problem):
     dtype = tf.float32
   if _is_onednn(dtype, environment):
     # oneDNN's bfloat16 is 5 to 20 times slower channels first, except for pointwise filters; two
@@ -157,7 +161,60 @@ def _takes(function: Function, problem: Problem, plan: Plan) -> bool:
       return False
     if function is BACKPROP_FILTER:
       return False  # Eigen's takes up to a second where a product takes 10 ms
+  if plan.is_onednn and _is_one_wide(function, problem):
+    return False
   return function is not CONV3D or problem.unambiguous_padding is not None
+
+
+def _is_beyond(function: Function, problem: Problem) -> bool:
+  """Returns whether the filter is known to reach beyond both ends of an axis.
+
+  With TensorFlow 2.21 oneDNN's bfloat16 kernels of the convolution and of its gradient in the
+  filter then read memory that nobody has written, and the latter writes beyond its own.
+  """
+  return function is not BACKPROP_INPUT and any(
+    sizes.is_known(axis.taps, axis.input)
+    and geometry.extent(axis.taps, axis.dilation) > axis.input
+    for axis in problem.axes
+  )
+
+
+def _is_one_wide(function: Function, problem: Problem) -> bool:
+  """Returns whether several taps are known to meet a single cell of the output's width.
+
+  With one in channel oneDNN's kernels, of the same two functions, then read memory that nobody has
+  written.
+  """
+  width = problem.axes[2]
+  return (
+    function is not BACKPROP_INPUT
+    and sizes.is_known(problem.filter_in_channels, width.taps, width.output)
+    and problem.filter_in_channels == 1
+    and width.taps > 1
+    and width.output == 1
+  )
+
+
+def _reads_unwritten(function: Function, problem: Problem, plan: Plan) -> list[Any]:
+  """Returns what must hold at run time lest oneDNN reads memory that nobody has written.
+
+  See `_is_beyond` and `_is_one_wide`, which are the same for what is known.
+  """
+  if function is BACKPROP_INPUT or not plan.is_onednn:
+    return []
+  conditions: list[Any] = []
+  if plan.dtype == tf.bfloat16:
+    conditions += [
+      geometry.extent(axis.taps, axis.dilation) <= axis.input
+      for axis in problem.axes
+      if not sizes.is_known(axis.taps, axis.input)
+    ]
+  width = problem.axes[2]
+  is_several = not sizes.is_known(width.taps) or width.taps > 1
+  is_one = not sizes.is_known(problem.filter_in_channels) or problem.filter_in_channels == 1
+  if is_several and is_one and not sizes.is_known(width.output):
+    conditions.append(width.output > 1)
+  return conditions
 
 
 def _can_by_group(problem: Problem) -> bool:
@@ -185,6 +242,7 @@ def _where_it_can(
   lengths = [axis.output for axis in problem.axes]
   if (function is CONV3D or not plan.is_onednn) and not sizes.is_known(*lengths):
     conditions.append(tf.reduce_all(sizes.as_tensor(lengths) > 0))
+  conditions += _reads_unwritten(function, problem, plan)
   if not conditions:
     return compute
   can = tf.reduce_all(tf.stack(conditions))
