@@ -13,13 +13,15 @@ from tf_conv3d_grad.lowering.interface import Compute, Offer
 from tf_conv3d_grad.planning import autotune, policy
 from tf_conv3d_grad.problem import sizes
 from tf_conv3d_grad.problem.definition import Problem
-from tf_conv3d_grad.problem.functions import Function
+from tf_conv3d_grad.problem.functions import FILTER, Function
 from tf_conv3d_grad.tensorflow import memory, private
 from tf_conv3d_grad.tensorflow.cache import Cache
 from tf_conv3d_grad.tensorflow.environment import Environment
 
 # Derivatives of eager calls, planned once. Each holds a few hundred bytes.
 _prepared: Cache[Compute] = Cache(4096)
+# The batch of a problem that holds for every one.
+_ANY_BATCH = -1
 
 
 def compute(function: Function, problem: Problem, *operands: tf.Tensor) -> tf.Tensor:
@@ -98,20 +100,40 @@ def _by_offer(
   function: Function, problem: Problem, environment: Environment, offer: Offer
 ) -> Compute:
   """Returns what computes a function as an offer says."""
-  compute = offer.lowering.prepared(function, problem, offer.plan)
   if not offer.compiled:
-    return compute
-  if not problem.is_static:  # tensors in a key would be kept alive
+    return offer.lowering.prepared(function, problem, offer.plan)
+  of_batch = problem.replace(batch=_ANY_BATCH)
+  if problem.is_static:
+    of_batch = problem
+  elif not of_batch.is_static:  # tensors in a key would be kept alive
+    compute = offer.lowering.prepared(function, problem, offer.plan)
     traced = tf.function(compute, jit_compile=True, autograph=False)
     return lambda *operands: traced(*compiled.of_this_graph(*operands))
-  key = (function.name, problem, offer.lowering.name, offer.plan)
-  uncompiled = functools.partial(_uncompiled, function, problem, environment)
+  key = (function.name, of_batch, offer.lowering.name, offer.plan)
+  compute = functools.partial(_compiled, function, of_batch, offer)
+  uncompiled = functools.partial(_uncompiled, function, of_batch, environment)
   return compiled.function(key, compute, uncompiled)
+
+
+def _with_batch(function: Function, problem: Problem, operands: tuple) -> Problem:
+  """Returns a problem with the batch that the operands have."""
+  if problem.batch != _ANY_BATCH:
+    return problem
+  place = next(place for place, name in enumerate(function.operands) if name != FILTER)
+  return problem.replace(batch=sizes.shape_of(operands[place])[problem.layout.batch])
+
+
+def _compiled(
+  function: Function, problem: Problem, offer: Offer, *operands: tf.Tensor
+) -> tf.Tensor:
+  problem = _with_batch(function, problem, operands)
+  return offer.lowering.prepared(function, problem, offer.plan)(*operands)
 
 
 def _uncompiled(
   function: Function, problem: Problem, environment: Environment, *operands: tf.Tensor
 ) -> tf.Tensor:
+  problem = _with_batch(function, problem, operands)
   environment = dataclasses.replace(environment, mode=False)
   offer = policy.choose(function, problem, environment)  # not timed: this may be a timing
   compute = _by_offer(function, problem, environment, offer)

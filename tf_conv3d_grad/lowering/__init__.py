@@ -3,10 +3,11 @@
 Of offers that nothing tells apart, the one of the lowering that stands first here is taken.
 """
 
+from tf_conv3d_grad.lowering.flipped import Flipped
 from tf_conv3d_grad.lowering.im2col import Im2col
 from tf_conv3d_grad.lowering.interface import Lowering
 from tf_conv3d_grad.lowering.kernel import Kernel
 from tf_conv3d_grad.lowering.overlap_add import OverlapAdd
 from tf_conv3d_grad.lowering.tap_loop import TapLoop
 
-REGISTERED: list[Lowering] = [Kernel(), OverlapAdd(), Im2col(), TapLoop()]
+REGISTERED: list[Lowering] = [Kernel(), OverlapAdd(), Flipped(), Im2col(), TapLoop()]

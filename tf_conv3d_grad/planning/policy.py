@@ -11,7 +11,8 @@ import functools
 import math
 
 from tf_conv3d_grad import lowering
-from tf_conv3d_grad.lowering.interface import Offer
+from tf_conv3d_grad.lowering.cost import Cost
+from tf_conv3d_grad.lowering.interface import Lowering, Offer
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import Function
 from tf_conv3d_grad.tensorflow import private, processor
@@ -64,7 +65,7 @@ def _remembered(function: Function, problem: Problem, environment: Environment) 
 def _chosen(function: Function, problem: Problem, environment: Environment) -> Offer:
   found: list[list[Offer]] = []
   for each in lowering.REGISTERED:
-    offers = each.offers(function, problem, environment)
+    offers = _of_lowering(each, function, problem, environment)
     if offers and offers[0].is_native:
       # The figures of the others take longer than a small call, and are rarely needed for one.
       return _native_or_better(offers[0], function, problem, environment)
@@ -94,8 +95,25 @@ def _native_or_better(
 
 def _offers(function: Function, problem: Problem, environment: Environment) -> list[Offer]:
   return _comparable(
-    [each.offers(function, problem, environment) for each in lowering.REGISTERED]
+    [_of_lowering(each, function, problem, environment) for each in lowering.REGISTERED]
   )
+
+
+def _of_lowering(
+  each: Lowering, function: Function, problem: Problem, environment: Environment
+) -> list[Offer]:
+  """Returns a lowering's offers; where the batch alone is unknown, with the costs of one sample.
+
+  That is how Keras traces models: the best for a sample is mostly the best for some.
+  """
+  offers = each.offers(function, problem, environment)
+  one = problem.replace(batch=1)
+  if not offers or problem.is_static or not one.is_static:
+    return offers
+  costs: dict[bool, Cost | None] = {}
+  for offer in each.offers(function, one, environment):
+    costs.setdefault(offer.compiled, offer.cost)
+  return [offer._replace(cost=costs.get(offer.compiled)) for offer in offers]
 
 
 def _comparable(by_lowering: list[list[Offer]]) -> list[Offer]:

@@ -70,8 +70,7 @@ class Kernel(Lowering):
   def native(
     self, function: Function, problem: Problem, plan: Plan
   ) -> Callable[..., tf.Tensor] | None:
-    """Returns TensorFlow's operation, where the plan is to call it with what is given."""
-    as_it_is = Plan(plan.device, plan.is_onednn, problem.dtype, problem.data_format)
+    """Returns TensorFlow's operation, with the casts and transposes that it needs."""
     lengths = [axis.output for axis in problem.axes]
     # What the run alone can tell.
     is_sure = (
@@ -79,11 +78,12 @@ class Kernel(Lowering):
       and (plan.is_onednn or function is CONV3D or sizes.is_known(*lengths))
       and not _reads_unwritten(function, problem, plan)
     )
-    if plan != as_it_is or not (plan.device == "GPU" or is_sure):
+    if plan.by_group or plan.by_sample or not (plan.device == "GPU" or is_sure):
       return None
     if function is CONV3D and private.infers_wrong_shape(problem.padding, problem.dilations):
       return None
-    return run.native(function, problem, plan)
+    compute = functools.partial(function.of(run), problem, plan)
+    return run.native(function, problem, plan, compute)
 
   def prepared(self, function: Function, problem: Problem, plan: Plan) -> Compute:
     """Returns what calls the kernel, with what to do instead where only the run will tell."""
@@ -116,7 +116,11 @@ def _plan(function: Function, problem: Problem, environment: Environment) -> Pla
     # transposes cost less. In float32 it is about as fast, and they cost more.
     pointwise = sizes.is_known(*problem.taps) and math.prod(problem.taps) == 1
     as_it_is = dtype == tf.float32 or pointwise
-    return Plan("CPU", True, dtype, problem.data_format if as_it_is else NDHWC)
+    plan = Plan("CPU", True, dtype, problem.data_format if as_it_is else NDHWC)
+    if function is BACKPROP_FILTER and run.has_phases(problem):
+      # Its gradient in the filter takes a dilation 4 times as long.
+      plan = dataclasses.replace(plan, data_format=NDHWC, by_phase=True)
+    return plan
   # Its other two functions Eigen computes in one way whatever the batch, and sooner at once.
   by_sample = function is BACKPROP_INPUT and eigen.is_faster_by_sample(problem, dtype)
   return Plan("CPU", False, dtype, NDHWC, by_sample)
@@ -156,6 +160,8 @@ def _takes(function: Function, problem: Problem, plan: Plan) -> bool:
   """Returns whether the CPU's kernel takes the call, or of a grouped one each group."""
   if max(*problem.strides, *problem.dilations) > _MAX_STEP:
     return False
+  if plan.by_phase:
+    return _takes(function, run.of_phases(problem), dataclasses.replace(plan, by_phase=False))
   if not plan.is_onednn:
     if problem.dilations != (1, 1, 1):
       return False
@@ -218,7 +224,11 @@ def _reads_unwritten(function: Function, problem: Problem, plan: Plan) -> list[A
 
 
 def _can_by_group(problem: Problem) -> bool:
-  return problem.is_static and problem.groups <= _MAX_GROUPS and not problem.is_depthwise
+  return (
+    sizes.is_known(*problem.channels)
+    and problem.groups <= _MAX_GROUPS
+    and not problem.is_depthwise
+  )
 
 
 def _where_it_can(

@@ -18,6 +18,8 @@ class Plan:
     data_format: The data format in which it takes the call.
     by_sample: Whether it takes the batch one sample at a time.
     by_group: Whether it takes the groups one by one.
+    by_phase: Whether a dilation is taken apart: into as many phases, which become samples, each
+      without one.
   """
 
   device: str
@@ -26,6 +28,7 @@ class Plan:
   data_format: str
   by_sample: bool = False
   by_group: bool = False
+  by_phase: bool = False
 
   def fields(self) -> dict:
     """Returns what names this plan in files, in JSON's types; not to be worded anew."""
@@ -34,4 +37,5 @@ class Plan:
   def __str__(self) -> str:
     by_group = ", group by group" if self.by_group else ""
     by_sample = ", sample by sample" if self.by_sample else ""
-    return f"{self.dtype.name} {self.data_format}{by_group}{by_sample}"
+    by_phase = ", phase by phase" if self.by_phase else ""
+    return f"{self.dtype.name} {self.data_format}{by_group}{by_sample}{by_phase}"

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
 
+from tf_conv3d_grad.lowering import shifts
 from tf_conv3d_grad.lowering.kernel.plan import Plan
 from tf_conv3d_grad.problem import sizes
+from tf_conv3d_grad.problem.axis import Axis
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import CONV3D, Function, group_dimension
 from tf_conv3d_grad.problem.layout import rearranged
@@ -110,17 +113,95 @@ def backprop_filter(
 ) -> tf.Tensor:
   """Returns the gradient of the convolution in its filter."""
   inner = _as_the_kernel_takes_it(problem, plan)
+  input = _adapted(input, problem, inner)  # noqa: A001
+  out_backprop = _adapted(out_backprop, problem, inner)
+  if plan.by_phase:
+    input, out_backprop = _phases_of_input(inner, input), _phases_of_output(inner, out_backprop)  # noqa: A001
+    inner = of_phases(inner)
   result = private.raw_backprop_filter(
-    input=_adapted(input, problem, inner),
+    input=input,
     filter_sizes=tf.cast(sizes.as_tensor(inner.filter_shape), tf.int32),
-    out_backprop=_adapted(out_backprop, problem, inner),
+    out_backprop=out_backprop,
     **_attributes(inner),
   )
   return _cast(result, problem.dtype)
 
 
-def native(function: Function, problem: Problem, plan: Plan) -> Callable[..., tf.Tensor]:
-  """Returns TensorFlow's operation, called with the operands as they are; in a graph only."""
+def has_phases(problem: Problem) -> bool:
+  """Returns whether a dilation can be taken apart: where nothing strides, and few phases are empty.
+
+  Each phase of an axis is every `dilation`-th cell. Its taps lie side by side.
+  """
+  return problem.strides == (1, 1, 1) and any(
+    axis.dilation > 1 and sizes.is_known(axis.input, axis.output, axis.taps, axis.pad)
+    for axis in problem.axes
+  ) and all(
+    axis.dilation == 1 or (sizes.is_known(axis.output) and axis.dilation <= axis.output)
+    for axis in problem.axes
+  )
+
+
+def of_phases(problem: Problem) -> Problem:
+  """Returns the problem on all phases, as samples: with VALID padding and no dilation."""
+  axes = []
+  for axis in problem.axes:
+    cells = -(-axis.output // axis.dilation)
+    axes.append(Axis(cells + axis.taps - 1, cells, axis.taps, 1, 1, 0))
+  depth, height, width = axes
+  batch = problem.batch * math.prod(problem.dilations)
+  return problem.replace(padding="VALID", batch=batch, axes=(depth, height, width))
+
+
+def _phases_of_input(problem: Problem, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
+  """Returns a channels-last input's phases, with the padding that all of them need."""
+  changes = {}
+  for dimension, axis, phase in zip((1, 2, 3), problem.axes, of_phases(problem).axes):
+    changes[dimension] = axis.pad, phase.input * axis.dilation
+  return tf.space_to_batch(shifts.refit(input, changes), problem.dilations, [[0, 0]] * 3)
+
+
+def _phases_of_output(problem: Problem, out_backprop: tf.Tensor) -> tf.Tensor:
+  changes = {}
+  for dimension, axis, phase in zip((1, 2, 3), problem.axes, of_phases(problem).axes):
+    changes[dimension] = 0, phase.output * axis.dilation
+  return tf.space_to_batch(shifts.refit(out_backprop, changes), problem.dilations, [[0, 0]] * 3)
+
+
+def native(
+  function: Function, problem: Problem, plan: Plan, compute: Callable[..., tf.Tensor]
+) -> Callable[..., tf.Tensor]:
+  """Returns TensorFlow's operation, for a graph only.
+
+  Args:
+    function: The function.
+    problem: The problem.
+    plan: The plan.
+    compute: What casts, transposes and calls it, where the operands are not as it takes them.
+  """
+  as_it_is = Plan(plan.device, plan.is_onednn, problem.dtype, problem.data_format)
+  operation = _raw(function, problem) if plan == as_it_is else _named(function, problem, compute)
+  if plan.device == "GPU":
+    return operation
+
+  def where_allocatable(*operands: tf.Tensor, name: str | None = None) -> tf.Tensor:
+    named = functools.partial(operation, name=name)
+    return memory.allocatable(named, function.shape(problem), plan.dtype)(*operands)
+
+  return where_allocatable
+
+
+def _named(
+  function: Function, problem: Problem, compute: Callable[..., tf.Tensor]
+) -> Callable[..., tf.Tensor]:
+  def operations(*operands: tf.Tensor, name: str | None = None) -> tf.Tensor:
+    result = compute(*operands)
+    result.set_shape(sizes.static(function.shape(problem)))
+    return tf.identity(result, name=name or function.op)
+
+  return operations
+
+
+def _raw(function: Function, problem: Problem) -> Callable[..., tf.Tensor]:
   attributes = _attributes(problem)
   if function is CONV3D:
     attributes["padding"] = problem.unambiguous_padding
@@ -135,14 +216,7 @@ def native(function: Function, problem: Problem, plan: Plan) -> Callable[..., tf
     result.set_shape(sizes.static(function.shape(problem)))
     return result
 
-  if plan.device == "GPU":
-    return operation
-
-  def where_allocatable(*operands: tf.Tensor, name: str | None = None) -> tf.Tensor:
-    named = functools.partial(operation, name=name)
-    return memory.allocatable(named, function.shape(problem), plan.dtype)(*operands)
-
-  return where_allocatable
+  return operation
 
 
 def _result_sizes(function: Function, problem: Problem) -> tf.Tensor:
