@@ -88,6 +88,15 @@ class LayersTest(parameterized.TestCase):
     with tf_conv3d_grad.patch_tensorflow():
       self.assertFalse(testing.is_compiled(trace(layer, inputs)))
 
+  @parameterized.parameters(*FORMATS)
+  def test_a_dilated_layer_is_one_operation(self, data_format):
+    layer, input = layer_and_input("dilated", data_format)
+    with tf_conv3d_grad.patch_tensorflow():
+      traced = tf.function(layer).get_concrete_function(input)
+    kinds = [each.type for each in traced.graph.get_operations()]
+    self.assertNotIn("SpaceToBatchND", kinds)
+    self.assertNotIn("BatchToSpaceND", kinds)
+
   def test_without_the_patch_keras_compiles_by_itself(self):
     for name, data_format in (("plain", "channels_first"), ("grouped", "channels_last")):
       layer, inputs = layer_and_input(name, data_format)

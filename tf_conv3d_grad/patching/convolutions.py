@@ -108,7 +108,7 @@ def _of_axes(values: Any, channels: int) -> list[int] | None:
 
 
 def _tensor(value: Any, name: str) -> tf.Tensor | None:
-  """Returns a value as a tensor, or None if it is another of TensorFlow's types."""
-  if tf.is_tensor(value) and not isinstance(value, (tf.Tensor, tf.Variable)):
+  """Returns a value as a tensor, or None if it is of several tensors."""
+  if isinstance(value, (tf.SparseTensor, tf.RaggedTensor, tf.IndexedSlices)):
     return None
   return tf.convert_to_tensor(value, name=name)
