@@ -22,6 +22,7 @@ from tf_conv3d_grad.problem.definition import Attributes, Problem
 from tf_conv3d_grad.problem.functions import BACKPROP_INPUT, FILTER, INPUT, OUTPUT, Function
 from tf_conv3d_grad.problem.layout import NDHWC, OF_DATA_FORMAT
 from tf_conv3d_grad.problem.sizes import Size
+from tf_conv3d_grad.tensorflow import private
 
 DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 PADDINGS = ("SAME", "VALID")
@@ -179,6 +180,10 @@ def _with_shape(tensor: tf.Tensor, shape: list, rules: checks.Checks) -> tf.Tens
   """Returns `tensor` with a static shape that the rules so far have made sure of."""
   (tensor,) = rules.guard(tensor)
   tensor = tf.identity(tensor)
+  if tensor.shape.rank is None and not (tf.executing_eagerly() or private.in_xla_context()):
+    # A kernel that takes it makes the optimizer believe its rank, and drop the rule about that.
+    lengths = tf.pad(tf.shape(tensor), [[0, len(shape)]])[: len(shape)]
+    tensor = tf.reshape(tensor, lengths)
   tensor.set_shape(shape)
   return tensor
 

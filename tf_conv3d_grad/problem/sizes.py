@@ -50,9 +50,11 @@ def shape_of(tensor: tf.Tensor, is_rank_certain: bool = True) -> list[Size]:
   if None not in static:
     return static
   dynamic = tf.shape(tensor, out_type=tf.int64)
-  if not is_rank_certain:
-    dynamic = tf.pad(dynamic, [[0, len(static)]])[: len(static)]
-  lengths = tf.unstack(dynamic, len(static))
+  if is_rank_certain:
+    lengths = tf.unstack(dynamic, len(static))
+  else:
+    dynamic = tf.pad(dynamic, [[0, len(static)]])
+    lengths = [dynamic[i] for i in range(len(static))]
   return [dynamic if length is None else length for dynamic, length in zip(lengths, static)]
 
 
