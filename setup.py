@@ -25,7 +25,7 @@ def _version() -> str:
 setuptools.setup(
   name="tf_conv3d_grad",
   version=_version(),
-  description="TensorFlow's Conv3DBackpropInputV2 for every dtype, format, dilation and group",
+  description="TensorFlow's Conv3D and its gradients on CPUs: every dtype, format, dilation, group",
   long_description=(_HERE / "README.md").read_text(encoding="utf-8"),
   long_description_content_type="text/markdown",
   license="Apache-2.0",

@@ -1,4 +1,9 @@
-"""TensorFlow's `Conv3D` and its two gradients, right everywhere, and fast, on CPUs."""
+"""TensorFlow's `Conv3D` and its two gradients, right everywhere, and fast, on CPUs.
+
+The ops are `Conv3D`, `Conv3DBackpropInputV2` and `Conv3DBackpropFilterV2`, with the signatures of
+`tf.raw_ops`. `patch_tensorflow` puts them in the place of TensorFlow's own, so that models
+use them.
+"""
 
 from __future__ import annotations
 
