@@ -50,6 +50,21 @@ class PlansTest(testing.OpTestCase):
 
     self.assert_both_right(text, Plan(samples=samples), way)
 
+  @parameterized.product(
+    text=(
+      "mb2_id6x5x7_ic4oc4g4_k3x2x3s1x2x1d1x1x2_ndhwc_f32",
+      "mb1_id6x5x7_ic3oc6g3_k3s2x1x1d1_ncdhw_f64",
+      "mb2_id5x6x4_ic2oc8g2_k2x3x1s1d1_ndhwc_bf16_valid",
+    ),
+    plan=(Plan(), Plan(depth=2), Plan(samples=1)),
+    compiled=(False, True),
+  )
+  def test_depthwise(self, text, plan, compiled):
+    def way(function):
+      return tf.function(function, jit_compile=True) if compiled else function
+
+    self.assert_both_right(text, plan, way)
+
   def assert_both_right(self, text, plan, way):
     case = Case.parse(text)
     arguments = case.arguments(0)
@@ -89,6 +104,11 @@ class OffersTest(parameterized.TestCase):
     for mode, compiled in ((True, {True}), (False, {False}), ("auto", {True, False})):
       self.assertEqual({o.compiled for o in self.offers(text, CONV3D, mode=mode)}, compiled)
     self.assertEqual({o.compiled for o in self.offers(text, CONV3D, in_xla=True)}, {False})
+
+  @parameterized.parameters((CONV3D,), (BACKPROP_FILTER,))
+  def test_takes_no_dilation_that_is_mostly_padding(self, function):
+    self.assertNotEmpty(self.offers("mb1_id8_ic8oc8_k3s1d40_ndhwc_f32", function))
+    self.assertEmpty(self.offers("mb1_id8_ic8oc8_k3s1d400_ndhwc_f32", function))
 
   def test_takes_no_gradient_in_the_input_no_gpu_and_no_filter_of_more_than_343_taps(self):
     small = "mb1_id8_ic8oc8_k3s1d1_ndhwc_f32"

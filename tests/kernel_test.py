@@ -1,6 +1,7 @@
 """TensorFlow's own kernel, called for each group and for each sample of a batch."""
 
 import dataclasses
+import functools
 from unittest import mock
 
 import tensorflow as tf
@@ -8,11 +9,13 @@ from absl.testing import absltest, parameterized
 
 from tests import testing
 from tf_conv3d_grad.arguments import validation
+from tf_conv3d_grad.conformance import differential, oracle
 from tf_conv3d_grad.conformance.case import Case
-from tf_conv3d_grad.lowering.kernel import run
+from tf_conv3d_grad.lowering.kernel import Kernel, run
 from tf_conv3d_grad.planning import policy
-from tf_conv3d_grad.problem.functions import BACKPROP_INPUT
-from tf_conv3d_grad.tensorflow import processor
+from tf_conv3d_grad.problem import functions
+from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT
+from tf_conv3d_grad.tensorflow import private, processor
 from tf_conv3d_grad.tensorflow.environment import Environment
 
 CASES = tuple(
@@ -65,6 +68,94 @@ class ByGroupTest(testing.OpTestCase):
     here = Environment("CPU", onednn=True, in_xla=False, mode="auto")
     offer = policy.choose(BACKPROP_INPUT, problem, here)
     self.assertEqual(offer.lowering.name == "kernel" and offer.plan.by_group, taken)
+
+
+def plan_of(text, **changes):
+  """Returns what the kernel plans for a case's op where oneDNN is on, None if it does not take it."""
+  case = Case.parse(text)
+  function = next(each for each in functions.ALL if each.op == case.direction.op)
+  problem = validation.validate(function, **case.arguments())[0]
+  here = Environment(**{**dict(device="CPU", onednn=True, in_xla=False, mode=False), **changes})
+  found = Kernel().offers(function, problem, here)
+  return found[0].plan if found else None
+
+
+class ByPhaseTest(testing.OpTestCase):
+  """The gradient in the filter of a dilated convolution, whose phases are convolutions without."""
+
+  @parameterized.product(
+    text=(
+      "mb2_id9x7x8_ic3oc4_k3x2x3s1d2x3x1_ndhwc_f32_bwd_w",
+      "mb1_id9x10x11_ic2oc3_k3s1d2x3x3_ncdhw_f32_valid_bwd_w",
+      "mb1_id6x7x8_ic4oc4_k3s1d2_ndhwc_f16_bwd_w",
+    ),
+    eager=(True, False),
+  )
+  def test_the_result(self, text, eager):
+    plan = plan_of(text)
+    self.assertTrue(plan.by_phase)
+    case = Case.parse(text)
+    arguments = case.arguments()
+    problem, *operands = validation.validate(BACKPROP_FILTER, **arguments)
+    compute = functools.partial(run.backprop_filter, problem, plan)
+    if not eager:
+      compute = tf.function(compute, autograph=False)
+    exact = oracle.conv3d_backprop_filter(case, arguments["input"], arguments["out_backprop"])
+    try:
+      self.assert_accurate(case, compute(*operands), exact)
+    except tf.errors.InvalidArgumentError:
+      self.assertFalse(private.onednn_enabled())
+
+  @parameterized.parameters(
+    ("mb1_id9_ic4oc4_k3s1d1_ndhwc_f32_bwd_w", False),
+    ("mb1_id9_ic4oc4_k3s2d2_ndhwc_f32_bwd_w", False),  # strided
+    ("mb1_id9_ic4oc4_k3s1d12_ndhwc_f32_bwd_w", False),  # most phases would be empty
+    ("mb1_id9_ic4oc4_k3s1d2_ncdhw_f32_bwd_w", True),
+    ("mb1_id9_ic4oc4_k3s1d2_ndhwc_f32_fwd", False),
+    ("mb1_id9_ic4oc4_k3s1d2_ndhwc_f32", False),
+  )
+  def test_where(self, text, expected):
+    self.assertEqual(plan_of(text).by_phase, expected)
+
+
+class UnwrittenTest(testing.OpTestCase):
+  """What oneDNN computes from memory that nobody has written is none of its calls."""
+
+  @parameterized.parameters(
+    ("mb1_id2x5x5_ic4oc4_k3s1d1_ndhwc_bf16_fwd", "float32"),
+    ("mb1_id2x5x5_ic4oc4_k3s1d1_ndhwc_bf16_bwd_w", "float32"),
+    ("mb1_id4x5x5_ic4oc4_k2s1d4x1x1_ndhwc_bf16_fwd", "float32"),
+    ("mb1_id2x5x5_ic4oc4_k3s1d1_ndhwc_bf16", "bfloat16"),
+    ("mb1_id3x5x5_ic4oc4_k3s1d1_ndhwc_bf16_bwd_w", "bfloat16"),
+  )
+  def test_a_filter_beyond_both_ends_is_float32(self, text, dtype):
+    self.assertEqual(plan_of(text).dtype.name, dtype)
+
+  @parameterized.parameters(
+    ("mb1_id5x5x3_ic1oc4_k3s1x1x3d1_ndhwc_f32_valid_fwd", False),
+    ("mb1_id5x5x3_ic1oc4_k3s1x1x3d1_ndhwc_bf16_valid_bwd_w", False),
+    ("mb1_id5x5x3_ic2oc4_k3s1x1x3d1_ndhwc_f32_valid_fwd", True),
+    ("mb1_id5x5x6_ic1oc4_k3s1x1x3d1_ndhwc_f32_valid_fwd", True),
+    ("mb1_id5x5x3_ic1oc4_k3s1x1x3d1_ndhwc_f32_valid", True),
+  )
+  def test_one_in_channel_and_an_output_one_wide_is_no_kernel(self, text, taken):
+    self.assertEqual(plan_of(text) is not None, taken)
+
+  @parameterized.parameters(
+    "mb3_id6x1x8_ic1oc1_k4x3x3s2d1_ndhwc_bf16_bwd_w",
+    "mb2_id2_ic4oc3_k3x1x1s1d1_ndhwc_bf16_bwd_w",
+    "mb3_id1x3x6_ic1oc2_k3s1x4x2d2x3x1_ndhwc_bf16_fwd",
+    "mb2_id6x5x5_ic1oc5_k3s1x1x3d1_ndhwc_f16_valid_fwd",
+    "mb2_id5x8x4_ic1oc2_k3x4x3s3x1x2d1_ndhwc_f32_valid_fwd",
+  )
+  def test_results_do_not_depend_on_what_memory_held(self, text):
+    case = Case.parse(text)
+    for seed in range(3):
+      for way in ("eager", "unknown-sizes"):
+        held = [tf.fill([2**power], 1e30) for power in range(6, 17)]  # freed where it is not written
+        del held
+        report = differential.run(case, seed, ways=[way])  # TensorFlow's own op may be wrong here
+        self.assertLessEqual(report.errors[way], report.tolerance, report)
 
 
 def by_sample(case, by_sample=True):

@@ -216,10 +216,15 @@ class ChoiceTest(MachineTestCase):
     problem = problem_of("mb1_id8_ic4oc4_k3s1d1_ndhwc_f32")
     self.assertEqual(chosen(problem, function, onednn=onednn).lowering.name, name)
 
-  def test_a_convolution_whose_stride_skips_cells_is_no_kernel(self):
-    for taps, name in ((2, "kernel"), (1, "im2col")):
-      problem = problem_of(f"mb1_id9_ic4oc4_k{taps}s2d1_ndhwc_f32")
-      self.assertEqual(chosen(problem, CONV3D).lowering.name, name)
+  def test_a_convolution_is_a_kernel_where_all_kernels_mean_the_same_by_its_padding(self):
+    # Where some axes have padding and others skip cells, no padding means the same to all kernels.
+    for size, taps, stride, name in (
+      ("9", "2", "2", "kernel"), ("9", "1", "2", "kernel"), ("9", "2", "3", "kernel"),
+      ("10", "2", "3", "kernel"), ("9x10x8", "2", "3", "im2col"), ("8", "1x3x3", "2", "im2col"),
+    ):  # fmt: skip
+      with self.subTest(size=size, taps=taps, stride=stride):
+        problem = problem_of(f"mb1_id{size}_ic4oc4_k{taps}s{stride}d1_ndhwc_f32")
+        self.assertEqual(chosen(problem, CONV3D).lowering.name, name)
 
 
 class OffersTest(parameterized.TestCase):
