@@ -71,7 +71,7 @@ class ByGroupTest(testing.OpTestCase):
 
 
 def plan_of(text, **changes):
-  """Returns what the kernel plans for a case's op where oneDNN is on, None if it does not take it."""
+  """Returns what the kernel plans for a case's op where oneDNN is on; None if nothing."""
   case = Case.parse(text)
   function = next(each for each in functions.ALL if each.op == case.direction.op)
   problem = validation.validate(function, **case.arguments())[0]
@@ -152,7 +152,7 @@ class UnwrittenTest(testing.OpTestCase):
     case = Case.parse(text)
     for seed in range(3):
       for way in ("eager", "unknown-sizes"):
-        held = [tf.fill([2**power], 1e30) for power in range(6, 17)]  # freed where it is not written
+        held = [tf.fill([2**power], 1e30) for power in range(6, 17)]
         del held
         report = differential.run(case, seed, ways=[way])  # TensorFlow's own op may be wrong here
         self.assertLessEqual(report.errors[way], report.tolerance, report)

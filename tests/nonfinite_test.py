@@ -100,6 +100,40 @@ class PairsOfChannelsTest(parameterized.TestCase):
       self.assertTrue(np.isnan(result[wrong].astype(np.float64)).all())
 
 
+class OtherFunctionsTest(testing.OpTestCase):
+  """The convolution and its gradient in the filter: an infinity or a NaN anywhere in an operand."""
+
+  @parameterized.product(
+    geometry=(
+      "mb1_id4x5x6_ic2oc3_k3s1d1_ndhwc",
+      "mb2_id5x4x6_ic3oc2_k3x2x3s2d1_ncdhw",
+      "mb1_id5x6x4_ic4oc4g4_k3s1d1_ndhwc",
+      "mb1_id6x5x7_ic4oc6g2_k2x3x3s1d2x1x2_ndhwc",
+      "mb2_id5x5x4_ic3oc4_k2s2d1_ncdhw_{dtype}_valid",
+      "mb1_id3x5x6_ic2oc4_k1s1d1_ndhwc",
+    ),
+    dtype=("f32", "f64", "bf16", "f16"),
+    direction=("fwd", "bwd_w"),
+    way=("eager", "never", "graph", "unknown-sizes", "always"),
+  )
+  def test_they_reach_exactly_the_cells_of_the_sum(self, geometry, dtype, direction, way):
+    text = geometry.format(dtype=dtype)
+    if dtype not in text.split("_"):
+      text = f"{text}_{dtype}"
+    case = Case.parse(f"{text}_{direction}")
+    op = getattr(tf_conv3d_grad, case.direction.op)
+    rng = np.random.default_rng(0)
+    for name in case.direction.operands:
+      for value in (np.inf, -np.inf, np.nan):
+        arguments = case.arguments()
+        operand = arguments[name]
+        operand[tuple(rng.integers(length) for length in operand.shape)] = value
+        with np.errstate(invalid="ignore"):
+          exact = oracle.exact(case, arguments)
+        with self.subTest(name=name, value=value):
+          np.testing.assert_array_equal(specials(ways.call(way, op, arguments)), specials(exact))
+
+
 class TakenApartTest(testing.OpTestCase):
   """Compiled functions that a vectorized loop makes single operations of, each with a kernel."""
 

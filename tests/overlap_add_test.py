@@ -94,7 +94,8 @@ class PlansTest(testing.OpTestCase):
     case, _, problem, weights, out_backprop = operands(text)
     plan = Plan(tile=(tile, None))
     compute = functools.partial(OVERLAP_ADD.backprop_input, problem, plan)
-    compute = nonfinite.exact(BACKPROP_INPUT, problem, Offer(OVERLAP_ADD, plan, False, None), compute)
+    offer = Offer(OVERLAP_ADD, plan, False, None)
+    compute = nonfinite.exact(BACKPROP_INPUT, problem, offer, compute)
     for tap in range(weights.shape[0]):
       filter = weights.numpy()
       filter[tap] = np.inf

@@ -85,16 +85,20 @@ class TapLoop(Lowering):
   def conv3d(self, problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
     """Returns the convolution itself, the op's derivative in `out_backprop`."""
     del plan
-    input = _accumulated(problem, input)  # noqa: A001
+    rows = _by_group(problem, _accumulated(problem, input), problem.in_channels)  # [g, M, in]
     weights = _weights(problem, filter)
     lengths = [axis.output for axis in problem.axes]
 
     def add_tap(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-      part = tf.matmul(_seen(problem, input, index), weights[index])  # [g, M, out]
-      return index + 1, total + _cells(part, problem.batch, lengths)
+      # Products first: padding that was taken for cells would be multiplied.
+      part = tf.matmul(rows, weights[index])  # [g, M, out]
+      part = _cells(part, problem.batch, [axis.input for axis in problem.axes])
+      for dimension, axis, cells in _seen(problem, index):
+        part = _taken(part, dimension, cells, axis.input, True)
+      return index + 1, total + part
 
     shape = [problem.batch, *lengths, problem.out_channels]
-    total = _loop(problem, add_tap, memory.zeros(shape, input.dtype))
+    total = _loop(problem, add_tap, memory.zeros(shape, rows.dtype))
     return rearranged(tf.cast(total, problem.dtype), CHANNELS_LAST, problem.layout)
 
   def backprop_filter(
@@ -107,14 +111,23 @@ class TapLoop(Lowering):
     """Returns the gradient of the convolution in its filter, the op's derivative in `filter`."""
     del plan
     input = _accumulated(problem, input)  # noqa: A001
-    rows = _rows(problem, out_backprop)
+    out_backprop = _accumulated(problem, out_backprop)
 
     groups = problem.groups
     tap_shape = [groups, problem.filter_in_channels, problem.out_channels // groups]
     size = tap_shape[0] * tap_shape[1] * tap_shape[2]
 
     def set_tap(index: tf.Tensor, by_tap: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-      part = tf.matmul(_seen(problem, input, index), rows, transpose_a=True)  # [g, in, out]
+      seen, of_seen = input, out_backprop
+      for dimension, axis, cells in _seen(problem, index):
+        seen = _taken(seen, dimension, cells, axis.input, True)
+        # What sees padding adds nothing, be it infinite.
+        exists = tf.logical_and(cells >= 0, cells < axis.input)
+        exists = tf.reshape(exists, [-1 if d == dimension else 1 for d in range(5)])
+        of_seen = tf.where(exists, of_seen, tf.zeros([], of_seen.dtype))
+      columns = _by_group(problem, seen, problem.in_channels)
+      rows = _by_group(problem, of_seen, problem.out_channels)
+      part = tf.matmul(columns, rows, transpose_a=True)  # [g, in, out]
       row = tf.pad(tf.reshape(part, [-1]), [[0, 1]])
       # `tf.vectorized_map` takes no other indices than int32.
       place = tf.cast([[index]], tf.int32)
@@ -182,13 +195,16 @@ def _cells(part: tf.Tensor, batch: sizes.Size, lengths: list) -> tf.Tensor:
   )
 
 
-def _seen(problem: Problem, input: tf.Tensor, index: tf.Tensor) -> tf.Tensor:  # noqa: A002
-  """Returns what the output cells see of the input through one tap, `[g, M, in]`."""
+def _seen(problem: Problem, index: tf.Tensor) -> list[tuple[int, Axis, tf.Tensor]]:
+  """Returns, for each spatial dimension, the axis and which input cells the output sees by a tap.
+
+  Some of them may not exist.
+  """
+  seen = []
   for dimension, axis, tap in _tap(problem, index):
     cells = tf.range(sizes.cast(axis.output), dtype=tf.int64) * axis.stride
-    cells = cells + tap * axis.dilation - axis.pad
-    input = _taken(input, dimension, cells, axis.input, True)  # noqa: A001
-  return _by_group(problem, input, problem.in_channels)
+    seen.append((dimension, axis, cells + tap * axis.dilation - axis.pad))
+  return seen
 
 
 def _taken(
