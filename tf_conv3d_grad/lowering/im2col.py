@@ -94,7 +94,6 @@ class Im2col(Lowering):
     if environment.mode is not False:
       found.append(Offer(self, plan, True, inside and inside.called()))
     if environment.mode is not True:
-      plan = _plan(problem)
       outside = inside and _uncompiled_cost(function, problem, inside)
       found.append(Offer(self, plan, False, outside))
     return found

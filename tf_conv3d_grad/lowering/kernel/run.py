@@ -116,8 +116,11 @@ def backprop_filter(
   input = _adapted(input, problem, inner)  # noqa: A001
   out_backprop = _adapted(out_backprop, problem, inner)
   if plan.by_phase:
-    input, out_backprop = _phases_of_input(inner, input), _phases_of_output(inner, out_backprop)  # noqa: A001
-    inner = of_phases(inner)
+    phases = of_phases(inner)
+    pads = [axis.pad for axis in inner.axes]
+    input = _phases(inner, input, pads, [axis.input for axis in phases.axes])  # noqa: A001
+    out_backprop = _phases(inner, out_backprop, [0] * 3, [axis.output for axis in phases.axes])
+    inner = phases
   result = private.raw_backprop_filter(
     input=input,
     filter_sizes=tf.cast(sizes.as_tensor(inner.filter_shape), tf.int32),
@@ -132,11 +135,11 @@ def has_phases(problem: Problem) -> bool:
 
   Each phase of an axis is every `dilation`-th cell. Its taps lie side by side.
   """
-  return problem.strides == (1, 1, 1) and any(
-    axis.dilation > 1 and sizes.is_known(axis.input, axis.output, axis.taps, axis.pad)
-    for axis in problem.axes
-  ) and all(
-    axis.dilation == 1 or (sizes.is_known(axis.output) and axis.dilation <= axis.output)
+  if problem.strides != (1, 1, 1) or problem.dilations == (1, 1, 1):
+    return False
+  return all(
+    sizes.is_known(axis.taps, axis.pad)
+    and (axis.dilation == 1 or (sizes.is_known(axis.output) and axis.dilation <= axis.output))
     for axis in problem.axes
   )
 
@@ -152,19 +155,15 @@ def of_phases(problem: Problem) -> Problem:
   return problem.replace(padding="VALID", batch=batch, axes=(depth, height, width))
 
 
-def _phases_of_input(problem: Problem, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
-  """Returns a channels-last input's phases, with the padding that all of them need."""
-  changes = {}
-  for dimension, axis, phase in zip((1, 2, 3), problem.axes, of_phases(problem).axes):
-    changes[dimension] = axis.pad, phase.input * axis.dilation
-  return tf.space_to_batch(shifts.refit(input, changes), problem.dilations, [[0, 0]] * 3)
-
-
-def _phases_of_output(problem: Problem, out_backprop: tf.Tensor) -> tf.Tensor:
-  changes = {}
-  for dimension, axis, phase in zip((1, 2, 3), problem.axes, of_phases(problem).axes):
-    changes[dimension] = 0, phase.output * axis.dilation
-  return tf.space_to_batch(shifts.refit(out_backprop, changes), problem.dilations, [[0, 0]] * 3)
+def _phases(
+  problem: Problem, tensor: tf.Tensor, pads: list[int], lengths: list[sizes.Size]
+) -> tf.Tensor:
+  """Returns the phases of a channels-last tensor, padded in front, with so many cells each."""
+  changes = {
+    dimension: (pad, length * dilation)
+    for dimension, pad, length, dilation in zip((1, 2, 3), pads, lengths, problem.dilations)
+  }
+  return tf.space_to_batch(shifts.refit(tensor, changes), problem.dilations, [[0, 0]] * 3)
 
 
 def native(
