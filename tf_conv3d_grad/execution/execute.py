@@ -14,12 +14,14 @@ from tf_conv3d_grad.planning import autotune, policy
 from tf_conv3d_grad.problem import sizes
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import FILTER, Function
-from tf_conv3d_grad.tensorflow import memory, private
+from tf_conv3d_grad.tensorflow import memory, private, xla_onednn
 from tf_conv3d_grad.tensorflow.cache import Cache
 from tf_conv3d_grad.tensorflow.environment import Environment
 
 # Derivatives of eager calls, planned once. Each holds a few hundred bytes.
 _prepared: Cache[Compute] = Cache(4096)
+# Functions that a SavedModel has others in the place of. Each holds a traced graph of some 10 kB.
+_replaceables: Cache[compiled.OfEachGraph] = Cache(4096)
 # The batch of a problem that holds for every one.
 _ANY_BATCH = -1
 
@@ -58,8 +60,9 @@ def native(
 
 
 def forget() -> None:
-  """Forgets what was prepared for eager calls."""
+  """Forgets what was prepared."""
   _prepared.clear()
+  _replaceables.clear()
 
 
 def prepared(
@@ -100,17 +103,17 @@ def _by_offer(
   function: Function, problem: Problem, environment: Environment, offer: Offer
 ) -> Compute:
   """Returns what computes a function as an offer says."""
-  if not offer.compiled:
+  of_batch = problem if problem.is_static else problem.replace(batch=_ANY_BATCH)
+  if not offer.compiled and offer.lowering.is_portable:
     return offer.lowering.prepared(function, problem, offer.plan)
-  of_batch = problem.replace(batch=_ANY_BATCH)
-  if problem.is_static:
-    of_batch = problem
-  elif not of_batch.is_static:  # tensors in a key would be kept alive
+  if not offer.compiled:
+    return _replaceable(function, of_batch, environment, offer)
+  if not of_batch.is_static:  # tensors in a key would be kept alive
     compute = offer.lowering.prepared(function, problem, offer.plan)
     traced = tf.function(compute, jit_compile=True, autograph=False)
     return lambda *operands: traced(*compiled.of_this_graph(*operands))
   key = (function.name, of_batch, offer.lowering.name, offer.plan)
-  compute = functools.partial(_compiled, function, of_batch, offer)
+  compute = functools.partial(_compiled, function, of_batch, environment, offer)
   uncompiled = functools.partial(_uncompiled, function, of_batch, environment)
   return compiled.function(key, compute, uncompiled)
 
@@ -124,10 +127,41 @@ def _with_batch(function: Function, problem: Problem, operands: tuple) -> Proble
 
 
 def _compiled(
-  function: Function, problem: Problem, offer: Offer, *operands: tf.Tensor
+  function: Function,
+  problem: Problem,
+  environment: Environment,
+  offer: Offer,
+  first: tf.Tensor,
+  second: tf.Tensor,
 ) -> tf.Tensor:
-  problem = _with_batch(function, problem, operands)
-  return offer.lowering.prepared(function, problem, offer.plan)(*operands)
+  if not offer.lowering.is_portable:
+    return _replaceable(function, problem, environment, offer)(first, second)
+  problem = _with_batch(function, problem, (first, second))
+  return offer.lowering.prepared(function, problem, offer.plan)(first, second)
+
+
+def _replaceable(
+  function: Function, problem: Problem, environment: Environment, offer: Offer
+) -> Compute:
+  """Returns what computes a function inside of what XLA compiles, and portably where it is saved.
+
+  The problem's batch is that of the operands where it is not known.
+  """
+  key = (function.name, problem, offer.lowering.name, offer.plan)
+  portable = dataclasses.replace(environment, in_xla=True, xla_onednn=False)
+
+  def compute(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    of_batch = _with_batch(function, problem, (first, second))
+    return offer.lowering.prepared(function, of_batch, offer.plan)(first, second)
+
+  def instead(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    of_batch = _with_batch(function, problem, (first, second))
+    return prepared(function, of_batch, portable)(first, second)
+
+  def make() -> compiled.OfEachGraph:
+    return compiled.OfEachGraph(lambda: xla_onednn.Replaceable(compute, instead))
+
+  return lambda *operands: _replaceables.get(key, make).get()(*operands)
 
 
 def _uncompiled(

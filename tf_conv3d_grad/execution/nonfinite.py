@@ -55,7 +55,8 @@ def exact(function: Function, problem: Problem, offer: Offer, compute: Compute) 
     return functools.partial(_traced, function, problem, look, compute, _by_tap)
   # XLA cannot vectorize a branch over several filters; and what a vectorized loop takes apart must
   # do without TensorFlow's operation, of which kernels are made wherever it is in a graph, or fail.
-  if _raw_multiplies_padding(problem) or private.is_called_by_vectorized_loop():
+  at_one = len(look.operands) == 1
+  if (at_one and _raw_multiplies_padding(problem)) or private.is_called_by_vectorized_loop():
     return compute
   instead = _raw if _can_be_raw(function, problem) else _exactly
   return functools.partial(_traced, function, problem, look, compute, instead)

@@ -9,5 +9,8 @@ from tf_conv3d_grad.lowering.interface import Lowering
 from tf_conv3d_grad.lowering.kernel import Kernel
 from tf_conv3d_grad.lowering.overlap_add import OverlapAdd
 from tf_conv3d_grad.lowering.tap_loop import TapLoop
+from tf_conv3d_grad.lowering.xla_onednn import XlaOnednn
 
-REGISTERED: list[Lowering] = [Kernel(), OverlapAdd(), Flipped(), Im2col(), TapLoop()]
+REGISTERED: list[Lowering] = [
+  Kernel(), XlaOnednn(), OverlapAdd(), Flipped(), Im2col(), TapLoop(),
+]  # fmt: skip

@@ -26,9 +26,12 @@ class Lowering:
 
   Attributes:
     name: What people read.
+    is_portable: Whether what it builds runs wherever TensorFlow does; if not, a SavedModel has
+      something else in its place.
   """
 
   name: str
+  is_portable = True
 
   def offers(
     self, function: Function, problem: Problem, environment: Environment

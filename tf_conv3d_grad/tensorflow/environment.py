@@ -6,7 +6,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from tf_conv3d_grad.tensorflow import mode, private
+from tf_conv3d_grad.tensorflow import mode, private, xla_onednn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Environment:
     mode: Whether to compile calls: True, False or "auto".
     onednn_bfloat16: Whether, where they are, those of bfloat16 are too, which takes a processor
       with AVX-512 or AVX-NE-CONVERT. For calls in other dtypes it is not asked.
+    xla_onednn: Whether oneDNN may be called inside of what XLA compiles.
   """
 
   device: str
@@ -27,6 +28,7 @@ class Environment:
   in_xla: bool
   mode: bool | str
   onednn_bfloat16: bool = True
+  xla_onednn: bool = False
 
   @classmethod
   def here(cls, dtype: tf.DType, *tensors: tf.Tensor) -> Environment:
@@ -37,4 +39,6 @@ class Environment:
       private.in_xla_context(),
       False if private.in_v1_control_flow() else mode.current(),
       dtype != tf.bfloat16 or private.onednn_enabled(dtype),
+      # TensorFlow vectorizes no custom call.
+      xla_onednn.is_allowed() and not private.is_called_by_vectorized_loop(),
     )

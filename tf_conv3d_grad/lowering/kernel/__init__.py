@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_conv3d_grad.lowering import onednn
 from tf_conv3d_grad.lowering.interface import Compute, Lowering, Offer
 from tf_conv3d_grad.lowering.kernel import costs, eigen, run
 from tf_conv3d_grad.lowering.kernel.plan import Plan
@@ -26,9 +27,6 @@ from tf_conv3d_grad.tensorflow.environment import Environment
 
 # Groups that the kernel is called for one by one, at most.
 _MAX_GROUPS = 32
-# Strides and dilations that the kernels are given: their 32-bit arithmetic overflows on larger
-# ones, and takes the process down.
-_MAX_STEP = 2**15
 
 
 class Kernel(Lowering):
@@ -109,7 +107,7 @@ def _plan(function: Function, problem: Problem, environment: Environment) -> Pla
   dtype = problem.dtype
   if dtype.size == 2 and not _is_onednn(dtype, environment):
     dtype = tf.float32
-  if dtype == tf.bfloat16 and _is_beyond(function, problem):
+  if dtype == tf.bfloat16 and onednn.is_beyond(function, problem):
     dtype = tf.float32
   if _is_onednn(dtype, environment):
     # oneDNN's bfloat16 is 5 to 20 times slower channels first, except for pointwise filters; two
@@ -158,7 +156,7 @@ def _is_onednn(dtype: tf.DType, environment: Environment) -> bool:
 
 def _takes(function: Function, problem: Problem, plan: Plan) -> bool:
   """Returns whether the CPU's kernel takes the call, or of a grouped one each group."""
-  if max(*problem.strides, *problem.dilations) > _MAX_STEP:
+  if max(*problem.strides, *problem.dilations) > onednn.MAX_STEP:
     return False
   if plan.by_phase:
     return _takes(function, run.of_phases(problem), dataclasses.replace(plan, by_phase=False))
@@ -167,44 +165,15 @@ def _takes(function: Function, problem: Problem, plan: Plan) -> bool:
       return False
     if function is BACKPROP_FILTER:
       return False  # Eigen's takes up to a second where a product takes 10 ms
-  if plan.is_onednn and _is_one_wide(function, problem):
+  if plan.is_onednn and onednn.is_one_wide(function, problem):
     return False
   return function is not CONV3D or problem.unambiguous_padding is not None
-
-
-def _is_beyond(function: Function, problem: Problem) -> bool:
-  """Returns whether the filter is known to reach beyond both ends of an axis.
-
-  With TensorFlow 2.21 oneDNN's bfloat16 kernels of the convolution and of its gradient in the
-  filter then read memory that nobody has written, and the latter writes beyond its own.
-  """
-  return function is not BACKPROP_INPUT and any(
-    sizes.is_known(axis.taps, axis.input)
-    and geometry.extent(axis.taps, axis.dilation) > axis.input
-    for axis in problem.axes
-  )
-
-
-def _is_one_wide(function: Function, problem: Problem) -> bool:
-  """Returns whether several taps are known to meet a single cell of the output's width.
-
-  With one in channel oneDNN's kernels, of the same two functions, then read memory that nobody has
-  written.
-  """
-  width = problem.axes[2]
-  return (
-    function is not BACKPROP_INPUT
-    and sizes.is_known(problem.filter_in_channels, width.taps, width.output)
-    and problem.filter_in_channels == 1
-    and width.taps > 1
-    and width.output == 1
-  )
 
 
 def _reads_unwritten(function: Function, problem: Problem, plan: Plan) -> list[Any]:
   """Returns what must hold at run time lest oneDNN reads memory that nobody has written.
 
-  See `_is_beyond` and `_is_one_wide`, which are the same for what is known.
+  See `onednn.is_beyond` and `onednn.is_one_wide`, which are the same for what is known.
   """
   if function is BACKPROP_INPUT or not plan.is_onednn:
     return []

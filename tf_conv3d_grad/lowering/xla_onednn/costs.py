@@ -1,0 +1,45 @@
+"""What oneDNN is expected to take inside of XLA."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tf_conv3d_grad.lowering import cost
+from tf_conv3d_grad.lowering.cost import Cost
+from tf_conv3d_grad.lowering.xla_onednn.plan import Plan
+from tf_conv3d_grad.problem.definition import Problem
+
+# oneDNN's convolution at its best, and how many channels of a group, in or out, halve that; the
+# latter of a depthwise one.
+_RATE = {tf.float32: 140e9, tf.bfloat16: 500e9}
+_HALF_RATE_IN, _HALF_RATE_OUT = 20, 10
+_DEPTHWISE_RATE = {tf.float32: 12e9, tf.bfloat16: 12e9}
+# The gradient in the filter as a convolution.
+_FILTER_GRADIENT_RATE = 100e9
+# A call: its operands are put into an order of oneDNN's.
+_CALL_SECONDS = 150e-6
+
+
+def of_convolution(problem: Problem, plan: Plan, calls: int) -> Cost:
+  """Returns the cost of a static problem's convolution, or its gradient in the input, by phases."""
+  groups = problem.groups
+  if problem.is_depthwise:
+    rate = _DEPTHWISE_RATE[plan.dtype]
+  else:
+    rate = _RATE[plan.dtype] * cost.efficiency(problem.filter_in_channels, _HALF_RATE_IN)
+    if groups > 1:
+      rate *= cost.efficiency(problem.out_channels // groups, _HALF_RATE_OUT)
+  moved = cost.tensor_bytes(problem) * ((plan.dtype != problem.dtype) + 2 * (calls > 1))
+  seconds = cost.flops(problem) / rate + moved / cost.MOVE_RATE + calls * _CALL_SECONDS
+  return Cost(seconds, 0)
+
+
+def of_filter_gradient(problem: Problem, plan: Plan) -> Cost:
+  """Returns the cost of a static problem's gradient in the filter."""
+  groups = problem.groups
+  rate = _FILTER_GRADIENT_RATE * cost.efficiency(problem.out_channels // groups, _HALF_RATE_OUT)
+  depth = problem.axes[0].output
+  calls = -(-depth // (plan.depth or depth)) * (problem.batch // (plan.samples or problem.batch))
+  moved = cost.tensor_bytes(problem) * ((plan.dtype != problem.dtype) + 2 * (calls > 1))
+  seconds = cost.flops(problem) / rate + moved / cost.MOVE_RATE + calls * _CALL_SECONDS
+  return Cost(seconds, 0)

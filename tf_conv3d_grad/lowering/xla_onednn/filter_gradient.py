@@ -1,0 +1,110 @@
+"""The gradient in the filter, as a convolution of the input with `out_backprop` for a filter.
+
+oneDNN's own gradient in the filter cannot be called inside of XLA. But with the roles of batch and
+channels exchanged, in `sum over o of x[o * stride + q * dilation - pad] . y[o]` the cells `o` are
+taps, `stride` is the dilation and `dilation` the stride: a convolution of large filter and small
+result. The dimensions only have other names, nothing is transposed.
+
+oneDNN is fast at it up to some thousand cells of one sample; beyond, the sum is taken piece by
+piece.
+"""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+from tf_conv3d_grad.lowering import shifts, tiles
+from tf_conv3d_grad.lowering.xla_onednn import call
+from tf_conv3d_grad.lowering.xla_onednn.plan import Plan
+from tf_conv3d_grad.problem import sizes
+from tf_conv3d_grad.problem.axis import Axis
+from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.problem.layout import NDHWC, Layout
+from tf_conv3d_grad.tensorflow.xla_onednn import FILTER
+
+# Cells of `out_backprop` to give oneDNN at a time. 32^3 cells of 32 and 64 channels: 139 ms at
+# once, 93 to 95 by 2,000 or 4,000.
+_CELLS = 4096
+
+
+def backprop_filter(
+  problem: Problem, plan: Plan, input: tf.Tensor, out_backprop: tf.Tensor  # noqa: A002
+) -> tf.Tensor:
+  """Returns the gradient of the convolution in its filter."""
+  layout = problem.layout
+  input, out_backprop = (tf.cast(each, plan.dtype) for each in (input, out_backprop))  # noqa: A001
+  depth = tiles.of_output(problem.axes[0], plan.depth)
+  samples = plan.samples or problem.batch
+  convolution = as_convolution(problem, plan)
+  plane = layout.spatial[0]
+  if not depth.is_whole:
+    input = tiles.pad(input, plane, depth)  # noqa: A001
+    missing = depth.count * depth.axis.output - problem.axes[0].output
+    out_backprop = shifts.pad(out_backprop, plane, 0, missing)
+
+  def compute(index: tf.Tensor) -> tf.Tensor:
+    window, gradient = input, out_backprop
+    if plan.samples is not None:
+      sample = index // depth.count * samples
+      window = shifts.window(window, layout.batch, sample, samples)
+      gradient = shifts.window(gradient, layout.batch, sample, samples)
+    if not depth.is_whole:
+      piece = sizes.cast(index % depth.count)
+      window = tiles.read(window, plane, depth, piece)
+      gradient = shifts.window(gradient, plane, piece * depth.axis.output, depth.axis.output)
+    return _of_piece(problem, convolution, window, gradient)
+
+  count = problem.batch // samples * depth.count
+  total = tiles.sum(compute, count, tf.zeros(problem.filter_shape, plan.dtype))
+  return tf.cast(total, problem.dtype)
+
+
+def planned(problem: Problem, dtype: tf.DType) -> Plan:
+  """Returns a plan of pieces that oneDNN is fast at; of the problem the batch may be unknown."""
+  cells = math.prod(axis.output for axis in problem.axes)
+  planes = problem.axes[0].output
+  if cells > _CELLS and planes > 1:
+    most = max(1, _CELLS * planes // cells)
+    # A divisor needs no zeros behind the last piece.
+    even = (length for length in range(most, most // 2, -1) if planes % length == 0)
+    return Plan(dtype, depth=next(even, most), samples=1)
+  if sizes.is_known(problem.batch) and (problem.batch == 1 or problem.groups == 1):
+    return Plan(dtype, samples=tiles.samples_within(problem.batch, cells, _CELLS))
+  return Plan(dtype, samples=1)
+
+
+def as_convolution(problem: Problem, plan: Plan) -> Problem:
+  """Returns the convolution that the gradient of one piece is."""
+  depth = tiles.of_output(problem.axes[0], plan.depth)
+  axes = [_exchanged(axis) for axis in (depth.axis, *problem.axes[1:])]
+  samples = plan.samples or problem.batch
+  return problem.replace(
+    batch=problem.filter_in_channels,
+    axes=(axes[0], axes[1], axes[2]),
+    in_channels=samples * problem.groups,
+    filter_in_channels=samples,
+  )
+
+
+def _exchanged(axis: Axis) -> Axis:
+  return Axis(axis.input, axis.taps, axis.output, axis.dilation, axis.stride, axis.pad)
+
+
+def _of_piece(
+  problem: Problem, convolution: Problem, input: tf.Tensor, out_backprop: tf.Tensor  # noqa: A002
+) -> tf.Tensor:
+  """Returns the gradient of a piece, as a convolution."""
+  batch, spatial, channels = problem.layout
+  of_input = Layout(batch=channels, spatial=spatial, channels=batch)
+  if problem.groups > 1:  # of one sample, in whose place the groups are
+    lengths = [axis.input for axis in convolution.axes]
+    if problem.data_format == NDHWC:
+      split = tf.reshape(input, [*lengths, problem.groups, problem.filter_in_channels])
+      input = tf.transpose(split, [3, 0, 1, 2, 4])  # noqa: A001
+    else:
+      shape = [problem.groups, problem.filter_in_channels, *lengths]
+      input = tf.reshape(input, shape)  # noqa: A001
+      of_input = Layout(batch=1, spatial=spatial, channels=0)
+  return call.convolution(convolution, (of_input, problem.layout, FILTER), out_backprop, input)
