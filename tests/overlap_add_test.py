@@ -21,6 +21,7 @@ from tf_conv3d_grad.lowering.overlap_add.plan import Plan
 from tf_conv3d_grad.planning import policy
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
+from tf_conv3d_grad.tensorflow import xla_onednn
 from tf_conv3d_grad.tensorflow.environment import Environment
 
 CASES = (
@@ -196,6 +197,7 @@ class InTilesTest(testing.OpTestCase):
 
   def setUp(self):
     super().setUp()
+    self.enter_context(mock.patch.dict("os.environ", {xla_onednn.ENVIRONMENT_VARIABLE: "0"}))
     limits = {"MAX_COLUMN_BYTES": 1 << 10, "_CACHE_COLUMN_BYTES": ()}
     self.enter_context(mock.patch.multiple(offers, **limits))
     policy.forget()

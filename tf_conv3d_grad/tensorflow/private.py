@@ -1,7 +1,7 @@
 """Everything taken from TensorFlow that is not its public interface, and what replaces each.
 
-No other file imports `tensorflow.python`. Where a private name is gone, the op still works, only
-slower, and one warning says so.
+Only `xla_onednn.py` imports from `tensorflow.python` besides. Where a private name is gone, the op
+still works, only slower, and one warning says so.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tf_conv3d_grad.lowering import cost
 from tf_conv3d_grad.lowering.cost import Cost
+from tf_conv3d_grad.lowering.xla_onednn import filter_gradient
 from tf_conv3d_grad.lowering.xla_onednn.plan import Plan
 from tf_conv3d_grad.problem.definition import Problem
 
@@ -36,10 +37,11 @@ def of_convolution(problem: Problem, plan: Plan, calls: int) -> Cost:
 
 def of_filter_gradient(problem: Problem, plan: Plan) -> Cost:
   """Returns the cost of a static problem's gradient in the filter."""
-  groups = problem.groups
-  rate = _FILTER_GRADIENT_RATE * cost.efficiency(problem.out_channels // groups, _HALF_RATE_OUT)
+  joined = filter_gradient.joined(problem)
+  rate = _FILTER_GRADIENT_RATE
+  rate *= cost.efficiency(problem.out_channels // joined.groups, _HALF_RATE_OUT)
   depth = problem.axes[0].output
   calls = -(-depth // (plan.depth or depth)) * (problem.batch // (plan.samples or problem.batch))
   moved = cost.tensor_bytes(problem) * ((plan.dtype != problem.dtype) + 2 * (calls > 1))
-  seconds = cost.flops(problem) / rate + moved / cost.MOVE_RATE + calls * _CALL_SECONDS
+  seconds = cost.flops(joined) / rate + moved / cost.MOVE_RATE + calls * _CALL_SECONDS
   return Cost(seconds, 0)

@@ -1,0 +1,278 @@
+"""oneDNN inside of what XLA compiles: every kind of call against the oracle, and what it is not given.
+
+Where this processor or TensorFlow does not have it, only what it is not given is tested.
+"""
+
+import tempfile
+import warnings
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+
+import tf_conv3d_grad
+from tests import testing
+from tf_conv3d_grad.arguments import validation
+from tf_conv3d_grad.conformance import oracle
+from tf_conv3d_grad.conformance.case import Case, random_case
+from tf_conv3d_grad.lowering.xla_onednn import XlaOnednn
+from tf_conv3d_grad.planning import policy
+from tf_conv3d_grad.problem import functions
+from tf_conv3d_grad.problem.layout import NDHWC, OF_DATA_FORMAT
+from tf_conv3d_grad.tensorflow import xla_onednn
+from tf_conv3d_grad.tensorflow.environment import Environment
+
+LOWERING = XlaOnednn()
+HERE = xla_onednn.works(tf.float32)
+CASES = (
+  "mb2_id6x5x7_ic3oc4_k3s1d1_ndhwc_f32",
+  "mb2_id6x5x7_ic3oc4_k3x2x4s2x1x3d1x2x1_ncdhw_f32",
+  "mb1_id8_ic4oc6g2_k3s2d1_ndhwc_f16_valid",
+  "mb2_id5x4x6_ic6oc12g6_k3x1x3s1d2x1x1_ncdhw_f32",
+  "mb3_id8x6x4_ic2oc3_k2s2d1_ndhwc_bf16",
+  "mb1_id9x7x5_ic16oc16g8_k3s1d1_ndhwc_f32",
+  "mb1_id24x18x16_ic2oc3_k3s1d1_ncdhw_f32",  # a gradient in pieces
+  "mb2_id25x20x20_ic2oc3_k3x1x3s2x1x1d1_ndhwc_f32",  # in pieces that do not divide it
+  "mb2_id7_ic4oc4_k1s1d1_ncdhw_f32",
+)
+
+
+def called(text):
+  """Returns a case, the function, its problem and its operands."""
+  case = Case.parse(text)
+  function = next(each for each in functions.ALL if each.op == case.direction.op)
+  arguments = case.arguments(0)
+  problem, *operands = validation.validate(function, **arguments)
+  return case, function, problem, operands, arguments
+
+
+def offers(function, problem, **changes):
+  where = {"device": "CPU", "onednn": True, "in_xla": True, "mode": "auto", "xla_onednn": True}
+  where["onednn_bfloat16"] = problem.dtype != tf.bfloat16 or xla_onednn.works(tf.bfloat16)
+  return LOWERING.offers(function, problem, Environment(**{**where, **changes}))
+
+
+def compiled(function, problem, plan):
+  return tf.function(
+    LOWERING.prepared(function, problem, plan), jit_compile=True, autograph=False
+  )
+
+
+@absltest.skipUnless(HERE, xla_onednn.why_not(tf.float32))
+class ResultsTest(testing.OpTestCase):
+  @parameterized.product(text=CASES, direction=("_fwd", "", "_bwd_w"))
+  def test_each_function(self, text, direction):
+    case, function, problem, operands, arguments = called(text + direction)
+    found = offers(function, problem)
+    self.assertNotEmpty(found)
+    result = compiled(function, problem, found[0].plan)(*operands)
+    self.assert_right(case, arguments, result)
+
+  @parameterized.product(
+    text=(
+      "mb3_id6x5x7_ic3oc4_k3s1d1_ncdhw_f32",
+      "mb2_id8x6x7_ic4oc6g2_k3s2d1_ndhwc_bf16",
+    ),
+    direction=("_fwd", "", "_bwd_w"),
+  )
+  def test_of_a_batch_that_only_the_run_tells(self, text, direction):
+    case, function, problem, operands, arguments = called(text + direction)
+
+    def compute(*operands):
+      batch = tf.shape(operands[1], out_type=tf.int64)[0]
+      unknown = problem.replace(batch=batch)
+      (offer,) = offers(function, unknown)
+      return LOWERING.prepared(function, unknown, offer.plan)(*operands)
+
+    specs = [
+      tf.TensorSpec(operand.shape if name == "filter" else [None, *operand.shape[1:]], operand.dtype)
+      for name, operand in zip(function.operands, operands)
+    ]
+    of_any = tf.function(compute, jit_compile=True, autograph=False, input_signature=specs)
+    self.assert_right(case, arguments, of_any(*operands))
+
+  @parameterized.parameters(*range(20))
+  def test_random_cases(self, seed):
+    rng = np.random.default_rng(seed)
+    taken = 0
+    while taken < 10:
+      text = str(random_case(rng))
+      case, function, problem, operands, arguments = called(text)
+      found = offers(function, problem)
+      if found:
+        taken += 1
+        self.assert_right(case, arguments, compiled(function, problem, found[0].plan)(*operands))
+
+  @parameterized.parameters(*range(20))
+  def test_infinities_and_nans_go_where_the_sum_says_without_padding(self, seed):
+    rng = np.random.default_rng(seed)
+    taken = 0
+    while taken < 10:
+      case, function, problem, operands, arguments = called(str(random_case(rng)))
+      found = offers(function, problem)
+      if not found or LOWERING.multiplies_padding(function, problem, found[0].plan):
+        continue
+      taken += 1
+      operands = [np.array(operand.numpy()) for operand in operands]
+      wild = operands[rng.integers(2)].reshape(-1)
+      wild[rng.integers(wild.size)] = rng.choice([np.inf, -np.inf, np.nan])
+      names = [function.argument(name) for name in function.operands]
+      arguments.update(zip(names, operands))
+      with np.errstate(all="ignore"):
+        exact = oracle.exact(case, arguments)
+      result = compiled(function, problem, found[0].plan)(*map(tf.constant, operands))
+      result = np.asarray(tf.cast(result, tf.float64))
+      for special in (np.isnan, np.isposinf, np.isneginf):
+        np.testing.assert_array_equal(special(result), special(exact), str(case))
+
+
+class OffersTest(parameterized.TestCase):
+  def problem(self, text):
+    _, function, problem, _, _ = called(text)
+    return function, problem
+
+  @parameterized.parameters(
+    "mb1_id8_ic4oc4_k3s1d1_ndhwc_f64",  # would end the process
+    "mb1_id8_ic4oc4_k3s1d40000_ndhwc_f32",
+    "mb1_id8x8x1_ic1oc4_k1x1x3s1d1_ndhwc_f32_fwd",  # memory that nobody has written
+    "mb1_id9_ic4oc4_k4s4x4x1d1_ndhwc_f32",  # 16 calls
+  )
+  def test_what_it_is_not_given(self, text):
+    self.assertEmpty(offers(*self.problem(text)))
+
+  @parameterized.parameters({"xla_onednn": False}, {"device": "GPU"}, {"in_xla": False, "mode": False})
+  def test_where_there_is_none(self, **where):
+    self.assertEmpty(offers(*self.problem("mb1_id8_ic4oc4_k3s1d1_ndhwc_f32"), **where))
+
+  @absltest.skipUnless(HERE, xla_onednn.why_not(tf.float32))
+  def test_bfloat16_is_float32_where_the_processor_or_an_odd_channel_wants_it(self):
+    function, problem = self.problem("mb1_id8_ic4oc4_k3s1d1_ndhwc_bf16_fwd")
+    (offer,) = offers(function, problem, onednn_bfloat16=False)
+    self.assertEqual(offer.plan.dtype, tf.float32)
+    function, problem = self.problem("mb1_id8_ic3oc4_k3s1d1_ndhwc_bf16_fwd")
+    self.assertEqual(offers(function, problem)[0].plan.dtype, tf.float32)
+
+  @absltest.skipUnless(HERE, xla_onednn.why_not(tf.float32))
+  def test_outside_of_xla_it_is_a_compiled_call(self):
+    function, problem = self.problem("mb1_id8_ic8oc8g2_k3s1d1_ndhwc_f32")
+    (inside,) = offers(function, problem)
+    (outside,) = offers(function, problem, in_xla=False)
+    self.assertEqual((inside.compiled, outside.compiled), (False, True))
+    self.assertGreater(outside.cost.seconds, inside.cost.seconds)
+
+
+class ConvolutionTest(parameterized.TestCase):
+  @parameterized.parameters(
+    {"output_shape": (2, 4, 4, 4, 6)},
+    {"pads": [(1, 0)] * 3},
+    {"groups": 2},
+    {"strides": (1, 1, 2)},
+    {"filter": tf.ones([3, 3, 3, 3, 6])},
+    {"pads": [(-1, 1), (0, 0), (0, 0)]},
+  )
+  def test_what_does_not_fit_raises_before_it_ends_the_process(self, **changes):
+    data = OF_DATA_FORMAT[NDHWC]
+    arguments = dict(
+      input=tf.ones([2, 6, 6, 6, 4]),
+      filter=tf.ones([3, 3, 3, 4, 6]),
+      output_shape=(2, 4, 4, 4, 6),
+      layouts=(data, xla_onednn.FILTER, data),
+      pads=[(0, 0)] * 3,
+      strides=(1, 1, 1),
+      dilations=(1, 1, 1),
+      groups=1,
+    )
+    if changes == {"output_shape": arguments["output_shape"]}:
+      changes = {"output_shape": (2, 5, 4, 4, 6)}
+    with self.assertRaisesRegex(ValueError, "no convolution"):
+      xla_onednn.convolution(**{**arguments, **changes})
+
+
+class AllowedTest(testing.OpTestCase):
+  def test_an_environment_variable_turns_it_off(self):
+    with mock.patch.dict("os.environ", {xla_onednn.ENVIRONMENT_VARIABLE: "0"}):
+      self.assertFalse(xla_onednn.is_allowed())
+      self.assertIn("is 0", xla_onednn.why_not(tf.float32))
+    with mock.patch.dict("os.environ", {xla_onednn.ENVIRONMENT_VARIABLE: "maybe"}):
+      with self.assertRaisesRegex(ValueError, "must be 0 or 1, got 'maybe'"):
+        xla_onednn.is_allowed()
+
+  def test_an_unknown_version_has_none(self):
+    self.addCleanup(xla_onednn._lacks.cache_clear)
+    for version in ("2.20.0", "2.22.0", "3.0.0", "2.210.0"):
+      xla_onednn._lacks.cache_clear()
+      with mock.patch.object(tf, "__version__", version):
+        self.assertRegex(xla_onednn.why_not(tf.float32), "none of those verified: 2.21")
+
+  @absltest.skipUnless(HERE, xla_onednn.why_not(tf.float32))
+  def test_where_the_first_call_is_wrong_there_is_one_warning_and_none_after_it(self):
+    self.addCleanup(xla_onednn._fails.cache_clear)
+    xla_onednn._fails.cache_clear()
+    wrong = mock.patch.object(xla_onednn, "convolution", lambda x, w, shape, *_, **__: tf.zeros(shape))
+    with wrong, self.assertWarnsRegex(RuntimeWarning, "a convolution was wrong"):
+      self.assertFalse(xla_onednn.works(tf.float32))
+    with warnings.catch_warnings():
+      warnings.simplefilter("error")
+      self.assertFalse(xla_onednn.works(tf.float32))
+    _, function, problem, _, _ = called(CASES[0])
+    here = Environment("CPU", True, True, "auto", xla_onednn=True)
+    self.assertNotEqual(policy.choose(function, problem, here).lowering.name, LOWERING.name)
+
+
+@absltest.skipUnless(HERE, xla_onednn.why_not(tf.float32))
+class SavedTest(parameterized.TestCase):
+  """What was traced with the call, and has run, is saved without."""
+
+  CHILD = """
+import sys
+import numpy as np
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+np.save(sys.argv[1] + "/result.npy", model.step(np.load(sys.argv[1] + "/volume.npy")))
+"""
+
+  def test_after_it_has_run(self):
+    class Model(tf.Module):
+      def __init__(self):
+        super().__init__()
+        self.filter = tf.Variable(tf.random.stateless_normal([3, 3, 3, 16, 32], (1, 2)))
+        self.grouped = tf.Variable(tf.random.stateless_normal([3, 3, 3, 4, 16], (3, 4)))
+
+      @tf.function(jit_compile=True)
+      def inner(self, volume):
+        output = tf_conv3d_grad.Conv3D(volume, self.filter, [1] * 5, "SAME")
+        return tf_conv3d_grad.Conv3DBackpropInputV2(
+          tf.shape(volume), self.filter, output, [1] * 5, "SAME"
+        )
+
+      @tf.function(input_signature=[tf.TensorSpec([None, 12, 12, 12, 16])])
+      def step(self, volume):
+        with tf.GradientTape() as tape:
+          loss = tf.reduce_sum(self.inner(volume) ** 2)
+        inner = self.inner(volume) + tf.reduce_sum(tape.gradient(loss, self.filter))
+        return tf_conv3d_grad.Conv3D(inner, self.grouped, [1] * 5, "SAME")
+
+    model, volume = Model(), tf.random.stateless_normal([2, 12, 12, 12, 16], (5, 6))
+    result = model.step(volume).numpy()
+    names = {
+      node.op
+      for function in model.step.get_concrete_function().graph.as_graph_def().library.function
+      for node in function.node_def
+    }
+    self.assertIn("XlaCustomCallV2", names)
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    tf.saved_model.save(model, folder)
+    with open(f"{folder}/saved_model.pb", "rb") as file:
+      self.assertNotIn(b"XlaCustomCall", file.read())
+    np.save(f"{folder}/volume.npy", volume)
+    # It works on, and so does what was saved, where the calls are forbidden.
+    np.testing.assert_array_equal(model.step(volume), result)
+    child = testing.run_child(["-c", self.CHILD, folder], TF_ENABLE_ONEDNN_OPTS="0")
+    self.assertEqual(child.returncode, 0, child.stderr)
+    loaded = np.load(f"{folder}/result.npy")
+    np.testing.assert_allclose(loaded, result, rtol=1e-4, atol=1e-4 * np.abs(result).max())
+
+
+if __name__ == "__main__":
+  absltest.main()
