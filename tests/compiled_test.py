@@ -16,6 +16,7 @@ from tf_conv3d_grad.lowering.im2col import Im2col
 from tf_conv3d_grad.lowering.overlap_add import OverlapAdd
 from tf_conv3d_grad.planning import policy
 from tf_conv3d_grad.problem.functions import BACKPROP_INPUT
+from tf_conv3d_grad.tensorflow import xla_onednn
 from tf_conv3d_grad.tensorflow.environment import Environment
 
 FAILURES = (
@@ -105,6 +106,7 @@ class RepaidTest(testing.OpTestCase):
 class FailedCompilationTest(testing.OpTestCase):
   def setUp(self):
     super().setUp()
+    self.enter_context(mock.patch.dict("os.environ", {xla_onednn.ENVIRONMENT_VARIABLE: "0"}))
     self.forget()
     self.addCleanup(self.forget)
 

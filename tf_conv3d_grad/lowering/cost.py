@@ -39,10 +39,12 @@ class Cost:
   Attributes:
     seconds: Of one core.
     column_bytes: Of columns and gathered neighbours held at a time.
+    compiling: What it takes to compile, loops over cells taking 1.
   """
 
   seconds: float
   column_bytes: int
+  compiling: float = 1.0
 
   def called(self) -> Cost:
     """Returns the cost of the same as a compiled function of its own, which has to be called."""

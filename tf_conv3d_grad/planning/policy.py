@@ -18,7 +18,7 @@ from tf_conv3d_grad.problem.functions import Function
 from tf_conv3d_grad.tensorflow import private, processor
 from tf_conv3d_grad.tensorflow.environment import Environment
 
-# XLA compiles a call in 0.15 to 0.5 s, on one core.
+# XLA compiles loops over cells in 0.15 to 0.5 s, on one core.
 COMPILE_SECONDS = 0.3
 # Calls after which a compilation is to have paid, where TensorFlow's op does not take the case.
 _CALLS = 200
@@ -70,7 +70,7 @@ def _chosen(function: Function, problem: Problem, environment: Environment) -> O
       # The figures of the others take longer than a small call, and are rarely needed for one.
       return _native_or_better(offers[0], function, problem, environment)
     found.append(offers)
-  return _least(_comparable(found), _CALLS, COMPILE_SECONDS)
+  return _least(_comparable(found), _CALLS, environment)
 
 
 def _native_or_better(
@@ -79,8 +79,8 @@ def _native_or_better(
   """Returns a native offer, or what is to take less with the first call."""
   if native.cost is None:
     return native
-  compiling = processor.cores() * COMPILE_SECONDS  # the call itself has all cores
-  may_compile = environment.mode == "auto" and native.cost.seconds > compiling
+  cores = processor.cores()  # a call itself has all of them
+  may_compile = environment.mode == "auto" and native.cost.seconds > cores * COMPILE_SECONDS
   rivals = [native]
   for each in lowering.REGISTERED:
     if each is native.lowering:
@@ -89,7 +89,7 @@ def _native_or_better(
     if may_compile or may_run:
       offers = each.offers(function, problem, environment)
       rivals += [offer for offer in offers if (may_compile if offer.compiled else may_run)]
-  best = _least(rivals, 1, compiling)
+  best = _least(rivals, 1, environment, cores)
   return native if best.compiled and not private.xla_compiles() else best
 
 
@@ -125,11 +125,19 @@ def _comparable(by_lowering: list[list[Offer]]) -> list[Offer]:
   return found
 
 
-def _least(offers: list[Offer], calls: int, compiling: float) -> Offer:
-  """Returns the offer that is to take the least in so many calls; uncompiled if nobody knows."""
+def _least(
+  offers: list[Offer], calls: int, environment: Environment, cores: int = 1
+) -> Offer:
+  """Returns the offer that is to take the least in so many calls; uncompiled if nobody knows.
+
+  `cores` is how many of them wait while a call is compiled.
+  """
 
   def total(offer: Offer) -> tuple[float, bool]:
-    return calls * _seconds(offer) + compiling * offer.compiled, offer.compiled
+    compiling = 0.0
+    if offer.cost is not None and (offer.compiled or environment.in_xla):
+      compiling = cores * offer.cost.compiling * COMPILE_SECONDS
+    return calls * _seconds(offer) + compiling, offer.compiled
 
   return min(offers, key=total)
 
