@@ -23,9 +23,10 @@ ISAS ?= ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 ONEDNN_MAX_CPU_ISA=AVX512_CORE \
   ONEDNN_MAX_CPU_ISA=AVX2 TF_ENABLE_ONEDNN_OPTS=0
 # Tests of what comes out of TensorFlow's kernels: with all of their parameters, as one in a hundred
 # tells processors apart, but not those that spend their time in XLA.
-ISA_TESTS = $(addprefix tests/,$(addsuffix _test.py,accuracy kernel known_values nonfinite))
+ISA_TESTS = $(addprefix tests/,$(addsuffix _test.py,accuracy kernel known_values nonfinite \
+  xla_onednn))
 ISA_ARGS ?= --parameters=all -k 'kernel_test or LongSums or exactly_the_cells or few_taps \
-  or PairsOfChannels or on_each_axis or AllOnes'
+  or PairsOfChannels or on_each_axis or AllOnes or ResultsTest'
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 STEPS_ARGS ?=

@@ -1,11 +1,14 @@
 """What explain() says of a call."""
 
+from unittest import mock
+
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from tf_conv3d_grad import explain
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.lowering import cost
+from tf_conv3d_grad.tensorflow import xla_onednn
 
 
 class ExplainTest(parameterized.TestCase):
@@ -17,6 +20,14 @@ class ExplainTest(parameterized.TestCase):
     text = str(explanation)
     for word in ("GFLOP", "lowering", "predicted", "inside jit_compile=True", "overlap_add"):
       self.assertIn(word, text)
+
+  def test_it_says_whether_onednn_runs_inside_of_xla_and_why_not(self):
+    with mock.patch.dict("os.environ", {xla_onednn.ENVIRONMENT_VARIABLE: "0"}):
+      explanation = explain(**Case.parse("mb1_id16_ic4oc8_k3s2d1_ndhwc_f32").arguments(0))
+    self.assertIn("no oneDNN inside of XLA: TF_CONV3D_GRAD_XLA_ONEDNN is 0", str(explanation))
+    self.assertNotIn("oneDNN in XLA", {choice.lowering.name for choice in explanation.inside_jit})
+    double = explain(**Case.parse("mb1_id16_ic4oc8_k3s2d1_ndhwc_f64").arguments(0))
+    self.assertIn("no oneDNN inside of XLA: it has no float64", str(double))
 
   def test_what_is_known_of_one_argument_settles_the_others(self):
     explanation = explain(

@@ -1,4 +1,4 @@
-"""oneDNN inside of what XLA compiles: every kind of call against the oracle, and what it is not given.
+"""oneDNN inside of what XLA compiles, against the oracle, and what it is not given.
 
 Where this processor or TensorFlow does not have it, only what it is not given is tested.
 """
@@ -85,10 +85,11 @@ class ResultsTest(testing.OpTestCase):
       (offer,) = offers(function, unknown)
       return LOWERING.prepared(function, unknown, offer.plan)(*operands)
 
-    specs = [
-      tf.TensorSpec(operand.shape if name == "filter" else [None, *operand.shape[1:]], operand.dtype)
+    shapes = [
+      operand.shape if name == "filter" else [None, *operand.shape[1:]]
       for name, operand in zip(function.operands, operands)
     ]
+    specs = [tf.TensorSpec(shape, problem.dtype) for shape in shapes]
     of_any = tf.function(compute, jit_compile=True, autograph=False, input_signature=specs)
     self.assert_right(case, arguments, of_any(*operands))
 
@@ -141,7 +142,9 @@ class OffersTest(parameterized.TestCase):
   def test_what_it_is_not_given(self, text):
     self.assertEmpty(offers(*self.problem(text)))
 
-  @parameterized.parameters({"xla_onednn": False}, {"device": "GPU"}, {"in_xla": False, "mode": False})
+  @parameterized.parameters(
+    {"xla_onednn": False}, {"device": "GPU"}, {"in_xla": False, "mode": False}
+  )
   def test_where_there_is_none(self, **where):
     self.assertEmpty(offers(*self.problem("mb1_id8_ic4oc4_k3s1d1_ndhwc_f32"), **where))
 
@@ -209,7 +212,11 @@ class AllowedTest(testing.OpTestCase):
   def test_where_the_first_call_is_wrong_there_is_one_warning_and_none_after_it(self):
     self.addCleanup(xla_onednn._fails.cache_clear)
     xla_onednn._fails.cache_clear()
-    wrong = mock.patch.object(xla_onednn, "convolution", lambda x, w, shape, *_, **__: tf.zeros(shape))
+
+    def zeros(x, w, shape, *_, **__):
+      return tf.zeros(shape)
+
+    wrong = mock.patch.object(xla_onednn, "convolution", zeros)
     with wrong, self.assertWarnsRegex(RuntimeWarning, "a convolution was wrong"):
       self.assertFalse(xla_onednn.works(tf.float32))
     with warnings.catch_warnings():

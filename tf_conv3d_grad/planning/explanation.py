@@ -16,6 +16,7 @@ from tf_conv3d_grad.planning import autotune, policy
 from tf_conv3d_grad.problem import functions
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D, Function
+from tf_conv3d_grad.tensorflow import xla_onednn
 from tf_conv3d_grad.tensorflow.environment import Environment
 
 _EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -68,8 +69,14 @@ class Explanation:
     )
     return (
       f"{self.function.op} in {self.problem.dtype.name}, {work}; on a {self.environment.device} "
-      f"with {kernels}, jit_compile mode {self.environment.mode!r}"
+      f"with {kernels}, jit_compile mode {self.environment.mode!r}; {self._inside_xla()}"
     )
+
+  def _inside_xla(self) -> str:
+    if self.problem.dtype == tf.float64:
+      return "no oneDNN inside of XLA: it has no float64"
+    reason = xla_onednn.why_not(tf.float32)
+    return f"no oneDNN inside of XLA: {reason}" if reason else "oneDNN inside of XLA too"
 
 
 def explain(

@@ -244,7 +244,7 @@ class Replaceable:
       return self._instead.get_concrete_function(*specs)._inference_function
 
 
-class _Replaced(_AtomicFunction):  # type: ignore[misc, valid-type]
+class _Replaced(_AtomicFunction):
   """A function of TensorFlow's runtime that is another one wherever it is saved."""
 
   @property

@@ -126,4 +126,4 @@ def _cost(function: Function, problem: Problem, plan: Plan) -> Cost:
   if function is BACKPROP_FILTER:
     return costs.of_filter_gradient(problem, plan)
   calls = 1 if function is CONV3D else len(_phases(problem))
-  return costs.of_convolution(problem, plan, calls)
+  return costs.of_convolution(function, problem, plan, calls)

@@ -9,29 +9,32 @@ from tf_conv3d_grad.lowering.cost import Cost
 from tf_conv3d_grad.lowering.xla_onednn import filter_gradient
 from tf_conv3d_grad.lowering.xla_onednn.plan import Plan
 from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.problem.functions import CONV3D, Function
 
-# oneDNN's convolution at its best, and how many channels of a group, in or out, halve that; the
-# latter of a depthwise one.
+# oneDNN's convolution at its best, and how many channels of the result, or of a group of it, halve
+# that; and how many that are summed over, of one group and of one among several.
 _RATE = {tf.float32: 140e9, tf.bfloat16: 500e9}
-_HALF_RATE_IN, _HALF_RATE_OUT = 20, 10
+_HALF_RATE_RESULT, _HALF_RATE_SUM, _HALF_RATE_SUM_OF_GROUP = 20, 0.3, 10
 _DEPTHWISE_RATE = {tf.float32: 12e9, tf.bfloat16: 12e9}
-# The gradient in the filter as a convolution.
-_FILTER_GRADIENT_RATE = 100e9
+# The gradient in the filter as a convolution, and how many out channels of a group halve it.
+_FILTER_GRADIENT_RATE, _HALF_RATE_OUT = 100e9, 10
 # A call: its operands are put into an order of oneDNN's.
 _CALL_SECONDS = 150e-6
 # XLA compiles it in 0.01 to 0.05 s with what is around it, a loop over pieces in 0.15 s.
 _COMPILING, _COMPILING_LOOP = 0.1, 0.5
 
 
-def of_convolution(problem: Problem, plan: Plan, calls: int) -> Cost:
+def of_convolution(function: Function, problem: Problem, plan: Plan, calls: int) -> Cost:
   """Returns the cost of a static problem's convolution, or its gradient in the input, by phases."""
-  groups = problem.groups
+  result, summed = problem.filter_in_channels, problem.out_channels // problem.groups
+  if function is CONV3D:
+    result, summed = summed, result
   if problem.is_depthwise:
     rate = _DEPTHWISE_RATE[plan.dtype]
   else:
-    rate = _RATE[plan.dtype] * cost.efficiency(problem.filter_in_channels, _HALF_RATE_IN)
-    if groups > 1:
-      rate *= cost.efficiency(problem.out_channels // groups, _HALF_RATE_OUT)
+    half_rate = _HALF_RATE_SUM_OF_GROUP if problem.groups > 1 else _HALF_RATE_SUM
+    rate = _RATE[plan.dtype] * cost.efficiency(result, _HALF_RATE_RESULT)
+    rate *= cost.efficiency(summed, half_rate)
   moved = cost.tensor_bytes(problem) * ((plan.dtype != problem.dtype) + 2 * (calls > 1))
   seconds = cost.flops(problem) / rate + moved / cost.MOVE_RATE + calls * _CALL_SECONDS
   return Cost(seconds, 0, calls * _COMPILING)
