@@ -68,7 +68,7 @@ test-isa: $(VENV)/.has-test  ## Run the tests of numbers as on processors of oth
 	  env $$isa $(PYTEST) $(PYTEST_ARGS) $(ISA_TESTS) $(ISA_ARGS); \
 	done
 
-compat:  ## Run it against TensorFlow 2.16 to 2.21, each set up beside, and write README's matrix
+compat:  ## Run it against TensorFlow 2.16 to 2.21, each set up beside, and write the table of versions
 	$(PYTHON) tools/compat.py --pytest-args='$(COMPAT_ARGS)' $(COMPAT)
 
 fuzz: $(VENV)/.has-test  ## Call the op with random arguments, valid and not, for half an hour
