@@ -1,4 +1,4 @@
-"""The names that `tf_conv3d_grad` offers, imported together, and TensorFlow with them."""
+"""The public names of `tf_conv3d_grad`. Importing this module imports TensorFlow."""
 
 from __future__ import annotations
 
