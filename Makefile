@@ -30,6 +30,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 STEPS_ARGS ?=
 FUZZ_MINUTES ?= 30
+NOTEBOOK_ARGS ?=
 # Whose sections of docs/errors.md; all unless given.
 ERRORS_OPS ?=
 MODULES ?= tf_conv3d_grad/problem/*.py tf_conv3d_grad/lowering/tiles.py
@@ -45,8 +46,8 @@ python = $(bin)/python
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help demo test test-all test-isa compat fuzz mutants errors-table lint format types dist bazel bench \
-  bench-steps bench-peers clean
+.PHONY: help demo test test-all test-isa compat fuzz mutants errors-table docs notebook lint format types dist \
+  bazel bench bench-steps bench-peers clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -79,6 +80,12 @@ mutants: $(VENV)/.has-test $(VENV)/.has-dev  ## Change MODULES in small ways, an
 
 errors-table: $(VENV)/.has-test  ## Write docs/errors.md anew: malformed calls here and in TensorFlow
 	$(python) tools/errors_table.py $(ERRORS_OPS)
+
+docs: $(VENV)/.has-docs  ## Build the reference of every public name, in build/docs/
+	$(python) tools/reference.py build/docs
+
+notebook: $(VENV)/.has-notebook  ## Run examples/your_model.ipynb; NOTEBOOK_ARGS=--write keeps its outputs
+	PATH=$(abspath $(bin)):$$PATH $(python) tools/notebook.py $(NOTEBOOK_ARGS) examples/your_model.ipynb
 
 lint: $(VENV)/.has-dev  ## Check the style
 	$(bin)/ruff check .

@@ -31,7 +31,7 @@ class Explanation:
     function: Which function of a convolution the op computes.
     problem: What is computed: sizes, strides, dilations, padding, dtype, format.
     environment: Where it is computed, as far as the choice depends on it.
-    called: Ways to compute the call by itself, the one that is taken first. Each has a `lowering`,
+    called: Ways to compute the call by itself. The first one is taken. Each has a `lowering`,
       a `plan`, whether it is `compiled`, and its expected `cost`.
     inside_jit: The same inside a function compiled with `jit_compile=True`.
     flops: The useful arithmetic, with a multiply-add counted as two. None where sizes are unknown.
