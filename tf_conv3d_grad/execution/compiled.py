@@ -1,4 +1,4 @@
-"""The `tf.function`s that XLA compiles, one a static problem and plan, in a bounded cache."""
+"""`tf.function`s that XLA compiles, one for each static problem and plan, in a bounded cache."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tf_conv3d_grad.tensorflow.cache import Cache
 # Each holds a traced graph and one executable, some 100 kB to a few MB.
 CAPACITY = 256
 
-# What TensorFlow raises where XLA cannot compile a function. Not among them: that memory ran out or
-# that the call was cancelled, which say nothing of the compilation.
+# What TensorFlow raises where XLA cannot compile a function. Running out of memory and a cancelled
+# call are not among them: they say nothing about the compilation.
 _COMPILATION_ERRORS = (
   tf.errors.InvalidArgumentError,
   tf.errors.UnimplementedError,

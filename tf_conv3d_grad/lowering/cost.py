@@ -1,8 +1,8 @@
-"""What a way of computing a problem is expected to take, and the rates that several of them share.
+"""How long a way of computing is expected to take, and the rates that several ways share.
 
-Seconds of one core, measured on a 2.x GHz x86 server core with AVX-512 (TensorFlow 2.21); with
-several cores all of them shrink alike, so that mostly their ratios decide. How to measure them
-again, and how the constants are fitted to the times, is in docs/cost_model.md.
+Times are seconds of one core, measured on a 2.x GHz x86 server core with AVX-512 (TensorFlow 2.21).
+With several cores all times shrink alike, so mostly only their ratios matter. docs/cost_model.md
+says how to measure them again, and how the constants are fitted.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _OVERLAP_ADD = OverlapAdd()
 
 
 class Flipped(Lowering):
-  """See above."""
+  """An overlap-add of the flipped problem."""
 
   name = "flipped"
 
@@ -42,7 +42,7 @@ class Flipped(Lowering):
     return _OVERLAP_ADD.multiplies_padding(BACKPROP_INPUT, _flipped(problem), plan)
 
   def untiled(self, plan: Plan) -> Plan:
-    """Returns the same plan, computing everything at a time."""
+    """Returns the same plan without tiles."""
     return _OVERLAP_ADD.untiled(plan)
 
   def conv3d(

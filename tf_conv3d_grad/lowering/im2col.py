@@ -22,10 +22,10 @@ from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CO
 from tf_conv3d_grad.problem.layout import CHANNELS_LAST, rearranged
 from tf_conv3d_grad.tensorflow.environment import Environment
 
-# Python unrolls the taps; beyond so many only a loop is sensible.
+# Python unrolls the taps. Beyond so many, only a loop is sensible.
 _MAX_TAPS = 343
-# Without XLA runs of so few channels are copied one by one, measured 4 to 14 times slower; longer
-# ones as fast.
+# Without XLA, runs of up to so many channels are copied one by one: measured 4 to 14 times slower.
+# Longer runs are as fast.
 _MAX_FEW_CHANNELS, _UNCOMPILED_FACTOR_OF_FEW = 4, 4.0
 # What calling the operations takes, and one more of them.
 _UNCOMPILED_SECONDS = 1e-3
@@ -67,7 +67,7 @@ class Plan:
 
 
 class Im2col(Lowering):
-  """See above."""
+  """Matrix products of neighbourhoods of the input."""
 
   name = "im2col"
 
@@ -99,7 +99,7 @@ class Im2col(Lowering):
     return found
 
   def untiled(self, plan: Plan) -> Plan:
-    """Returns the plan that computes everything at a time."""
+    """Returns the plan that computes everything at once."""
     del plan
     return Plan()
 
@@ -209,7 +209,7 @@ def _plan(problem: Problem) -> Plan:
 
 
 def _cost(function: Function, problem: Problem, plan: Plan) -> Cost:
-  """Returns what a plan for a static problem is to take inside of what XLA compiles."""
+  """Returns how long a plan for a static problem should take inside of XLA."""
   dtype = accumulation_dtype(problem.dtype)
   if problem.is_depthwise:
     products = cost.flops(problem) / 2
@@ -245,7 +245,7 @@ def _uncompiled_cost(function: Function, problem: Problem, inside: Cost) -> Cost
 
 
 def _tiling(problem: Problem, plan: Plan) -> tuple[tiles.Tiling, Problem, bool]:
-  """Returns the tiling of the output's depth, the problem on a tile, and if that is all."""
+  """Returns the tiling of the output's depth, the problem on a tile, and whether that is all."""
   depth = tiles.of_output(problem.axes[0], plan.depth)
   tile = problem.replace(axes=(depth.axis, *problem.axes[1:]))
   if depth.is_whole and plan.samples is None:

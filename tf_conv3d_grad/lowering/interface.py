@@ -1,4 +1,4 @@
-"""What a way of computing is: it offers plans for calls, with costs, and carries them out."""
+"""What a way of computing does: it offers plans for calls, with costs, and carries them out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Lowering:
   with a `str` for people, and with `fields()`, which names it in files.
 
   Attributes:
-    name: What people read.
+    name: The name that people read.
   """
 
   name: str
@@ -33,7 +33,7 @@ class Lowering:
   def offers(
     self, function: Function, problem: Problem, environment: Environment
   ) -> list[Offer]:
-    """Returns the plans worth considering for a call, the best first; none if it takes no such.
+    """Returns the plans worth considering for a call, the best first; an empty list if it has none.
 
     Args:
       function: Which function of the convolution.
@@ -87,7 +87,7 @@ class Offer(NamedTuple):
     plan: The plan.
     compiled: Whether XLA compiles the call by itself.
     cost: The expected cost; None where sizes are unknown.
-    is_native: Whether TensorFlow's own op would run just this: what others have to beat from the
+    is_native: Whether TensorFlow's own op would run just this. Others have to be faster from the
       first call on.
   """
 

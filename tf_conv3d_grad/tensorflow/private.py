@@ -1,7 +1,7 @@
-"""Everything taken from TensorFlow that is not its public interface, and what replaces each.
+"""Everything taken from TensorFlow that is not public, and what replaces it where it is gone.
 
-No other file imports `tensorflow.python`. Where a private name is gone, the op still works, only
-slower, and one warning says so.
+No other file imports `tensorflow.python`. Where a private name is gone, the ops still work, and one
+warning says what is slower or left out.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-# TensorFlow's own functions, taken when this package is first imported: with the op patched into
-# TensorFlow, the public names lead back here.
+# TensorFlow's own functions, taken when this package is first imported. While TensorFlow is
+# patched, the public names lead back to this package.
 _conv3d_transpose = tf.nn.conv3d_transpose
 raw_backprop_input = tf.raw_ops.Conv3DBackpropInputV2
 raw_conv3d = tf.raw_ops.Conv3D
@@ -46,7 +46,7 @@ try:
 except ImportError:
   _warn_missing(
     "control_flow_util.GraphOrParentsInXlaContext or IsInXLAContext",
-    "functions that are compiled as a whole keep TensorFlow's own, slower lowering",
+    "functions that are compiled as a whole run TensorFlow's own, slower lowering",
   )
   _graph_in_xla = None
 
@@ -57,8 +57,8 @@ try:
 except ImportError:
   _warn_missing(
     "eager.record.could_possibly_record, record_operation or stop_recording",
-    "eager calls are prepared for a gradient even without one, functions take longer to trace, and "
-    "forward mode over or under reverse mode is not to be relied on in compiled functions",
+    "eager calls and tracing take longer, and forward mode mixed with reverse mode may be wrong in "
+    "compiled functions",
   )
   _could_possibly_record = None
   _record_operation = None
@@ -86,7 +86,7 @@ try:
 except (ImportError, AttributeError):
   _warn_missing(
     "nn_ops.convolution_internal",
-    "patch_tensorflow() leaves dilated 3-D calls of tf.nn.convolution in three operations",
+    "patch_tensorflow() leaves a dilated 3-D tf.nn.convolution as three operations",
   )
   _convolution_module = None
 
@@ -109,7 +109,7 @@ try:
 except (ImportError, AttributeError):
   _warn_missing(
     "forwardprop._jvp_function_cache",
-    "forward-mode derivatives that were taken before patch_tensorflow() do not change with it",
+    "forward-mode derivatives taken before patch_tensorflow() keep what they were compiled with",
   )
   _clear_jvp_functions = None
 
@@ -118,7 +118,7 @@ try:
 except ImportError:
   _warn_missing(
     "gen_xla_ops.xla_dynamic_update_slice",
-    "large channels-first results inside jit_compile=True functions are held once more",
+    "large channels-first results inside jit_compile=True functions take twice the memory",
   )
   _update_slice = None
 

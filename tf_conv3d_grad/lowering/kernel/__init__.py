@@ -1,4 +1,4 @@
-"""Each function as one call of TensorFlow's own kernel, or one a group or a sample.
+"""Each function as one call of TensorFlow's own kernel, or one for each group or sample.
 
 On the CPU outside XLA that is oneDNN's or Eigen's, on a GPU cuDNN's.
 """
@@ -32,14 +32,14 @@ _MAX_STEP = 2**15
 
 
 class Kernel(Lowering):
-  """See above."""
+  """One call of TensorFlow's own kernel, or one call for each group or sample."""
 
   name = "kernel"
 
   def offers(
     self, function: Function, problem: Problem, environment: Environment
   ) -> list[Offer]:
-    """Returns the one form in which the kernel takes a call best, if it does."""
+    """Returns the form in which the kernel computes a call fastest, if it takes the call."""
     if environment.device == "GPU":  # cuDNN takes every case
       plan = Plan("GPU", False, problem.dtype, problem.data_format)
       return [Offer(self, plan, environment.mode is not False, None, is_native=True)]

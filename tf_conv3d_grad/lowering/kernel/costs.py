@@ -1,4 +1,4 @@
-"""What TensorFlow's CPU kernels are expected to take."""
+"""How long TensorFlow's CPU kernels are expected to take."""
 
 from __future__ import annotations
 

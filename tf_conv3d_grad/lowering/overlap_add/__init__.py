@@ -37,7 +37,7 @@ _MAX_CHANNELS_UNCOMPILED = 4
 
 
 class OverlapAdd(Lowering):
-  """See above."""
+  """One matrix product for all taps, then sums of shifted columns."""
 
   name = "overlap_add"
 
@@ -80,7 +80,7 @@ class OverlapAdd(Lowering):
     )
 
   def untiled(self, plan: Plan) -> Plan:
-    """Returns the same plan, computing everything at a time."""
+    """Returns the same plan without tiles."""
     return plan.untiled()
 
   def backprop_input(
