@@ -30,8 +30,8 @@ A ratio above 1 means that the op is faster.
 _CASES = """\
 ## Every case
 
-In GF/s, and for small volumes in microseconds; `-` is a call that is refused. `raw` is the better of
-eager and graph, PyTorch the better of its two layouts. The op without oneDNN is called eagerly.
+In GF/s, small volumes in microseconds; `-` is a call that is refused. `raw` is the better of eager
+and graph, PyTorch the better of its two layouts. The op without oneDNN is called eagerly.
 `mb1_id32_ic32oc64_k3s1d1_ndhwc_f32` reads: batch 1, a result of 32x32x32 cells with 32 channels, 64
 channels of `out_backprop`, 3x3x3 taps, stride 1, dilation 1.
 """
