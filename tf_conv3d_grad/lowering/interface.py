@@ -19,7 +19,7 @@ Compute = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 class Lowering:
   """A way of computing some or all of the three functions of a convolution.
 
-  A lowering defines `offers` and, under their names, the functions that it offers to compute:
+  A lowering defines `offers`, and under their names the functions that it can compute:
   `conv3d(problem, plan, filter, input)`, `backprop_input(problem, plan, filter, out_backprop)`,
   `backprop_filter(problem, plan, input, out_backprop)`. A plan is of a type of its own: hashable,
   with a `str` for people, and with `fields()`, which names it in files.
@@ -43,15 +43,15 @@ class Lowering:
     raise NotImplementedError
 
   def rivals_natively(self, problem: Problem) -> bool:
-    """Returns whether uncompiled offers for a static problem can be compared to a native one.
+    """Returns whether uncompiled offers for a static problem may be compared to a native one.
 
-    Their predictions have to be that good.
+    Their predictions have to be good enough for that.
     """
     del problem
     return False
 
   def multiplies_padding(self, function: Function, problem: Problem, plan: Any) -> bool:
-    """Returns whether a plan may multiply cells that are not there."""
+    """Returns whether a plan may multiply cells that do not exist."""
     del function, problem, plan
     return True
 
@@ -63,7 +63,7 @@ class Lowering:
   def native(
     self, function: Function, problem: Problem, plan: Any
   ) -> Callable[..., tf.Tensor] | None:
-    """Returns TensorFlow's own operation, where a plan is just that in a graph.
+    """Returns TensorFlow's own operation, if a plan is just that in a graph.
 
     It is a function of the two operands and of a keyword `name`.
     """

@@ -11,18 +11,19 @@ from tf_conv3d_grad.lowering.overlap_add.plan import Plan
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
 
-# With rows channels last and columns channels first, both are transposed: twice the gathering.
+# With rows channels last and columns channels first, both are transposed: gathering takes twice as
+# long.
 _GATHER_TRANSPOSED = 2
 # Bytes a second of adding columns up. Columns larger than the cache are slower, and so are runs of
 # 1 or 2 channels. Columns held channels first are rows of cells, and faster.
 _SCATTER_RATE, _SCATTER_CHANNEL_RATE = 8e9, 3.4e9
 _SCATTER_FIRST_RATE = 15e9
 _CACHE_BYTES, _OUT_OF_CACHE_RATE = 12 << 20, 5.4e9
-# Bytes of a filter whose gathered taps have to stand beside its out channels.
+# Bytes a second of a filter whose gathered taps have to be moved beside its out channels.
 _FILTER_RATE = 2.2e9
-# One more operation to call, trace or compile.
+# Seconds of one more operation.
 _OPERATION = 10e-6
-# A depthwise problem's shifts, products and sums, fused into one loop.
+# Products a second of a depthwise problem, whose shifts, products and sums are one loop.
 _DEPTHWISE_RATE = 5e9
 # Without XLA every shifted column is copied before it is added: measured 2 to 4 times slower. Where
 # nothing overlaps it is one product and one transposition: 1.3 to 1.8 times slower. For each of the
