@@ -31,6 +31,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 STEPS_ARGS ?=
 FUZZ_MINUTES ?= 30
+NOTEBOOK_ARGS ?=
 # Whose sections of docs/errors.md; all unless given.
 ERRORS_OPS ?=
 MODULES ?= tf_conv3d_grad/problem/*.py tf_conv3d_grad/lowering/tiles.py
@@ -46,8 +47,8 @@ python = $(bin)/python
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help demo test test-all test-isa compat fuzz mutants errors-table lint format types dist bazel bench \
-  bench-steps bench-peers clean
+.PHONY: help demo test test-all test-isa compat fuzz mutants errors-table docs notebook lint format types dist \
+  bazel bench bench-steps bench-peers clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -69,7 +70,7 @@ test-isa: $(VENV)/.has-test  ## Run the tests of numbers as on processors of oth
 	  env $$isa $(PYTEST) $(PYTEST_ARGS) $(ISA_TESTS) $(ISA_ARGS); \
 	done
 
-compat:  ## Run it against TensorFlow 2.16 to 2.21, each set up beside, and write README's matrix
+compat:  ## Run it against TensorFlow 2.16 to 2.21, each set up beside, and write the table of versions
 	$(PYTHON) tools/compat.py --pytest-args='$(COMPAT_ARGS)' $(COMPAT)
 
 fuzz: $(VENV)/.has-test  ## Call the op with random arguments, valid and not, for half an hour
@@ -80,6 +81,12 @@ mutants: $(VENV)/.has-test $(VENV)/.has-dev  ## Change MODULES in small ways, an
 
 errors-table: $(VENV)/.has-test  ## Write docs/errors.md anew: malformed calls here and in TensorFlow
 	$(python) tools/errors_table.py $(ERRORS_OPS)
+
+docs: $(VENV)/.has-docs  ## Build the reference of every public name, in build/docs/
+	$(python) tools/reference.py build/docs
+
+notebook: $(VENV)/.has-notebook  ## Run examples/your_model.ipynb; NOTEBOOK_ARGS=--write keeps its outputs
+	PATH=$(abspath $(bin)):$$PATH $(python) tools/notebook.py $(NOTEBOOK_ARGS) examples/your_model.ipynb
 
 lint: $(VENV)/.has-dev  ## Check the style
 	$(bin)/ruff check .

@@ -13,23 +13,26 @@ from benchmarks.steps import tables as steps_tables
 _INTRODUCTION = """\
 ## The gradient in the input, call by call
 
-Written by `python -m benchmarks`. Useful arithmetic only: zeros that a stride or a dilation would
-insert do not count. Times are medians; on each case the contestants took turns. Every result was
-compared to the float64 oracle or, for large cases, to TensorFlow's own kernel; data is random and
-free of zeros.
+Written by `python -m benchmarks`. Only useful arithmetic counts, not the zeros that a stride or a
+dilation would insert. Times are medians, and on each case the contestants took turns. Every result
+was compared to the float64 oracle or, for large cases, to TensorFlow's own kernel. The data is
+random, without zeros.
 
-A ratio above 1 means that the op is faster. "Compiled" is inside a function with
-`jit_compile=True`, "default" is eager or in a graph without it, "the better raw" the faster of
-TensorFlow's own op called eagerly and in a graph. "Refused" are cases that none of the others takes
-there: they are not counted. Who took over {hopeless_s:g} s for its first call was timed once.
+A ratio above 1 means that the op is faster.
+
+- "Compiled" is inside a function with `jit_compile=True`, "default" is eager or in a graph without
+  it.
+- "The better raw" is TensorFlow's own op, called eagerly or in a graph, whichever is faster.
+- "Refused" are cases that none of the others takes there. They are not counted.
+- A contestant whose first call took over {hopeless_s:g} s was timed once.
 """
 
 _CASES = """\
 ## Every case
 
-In GF/s, small volumes in microseconds; `-` where the call is refused. `raw` is the better of eager
-and graph, PyTorch the better of its two layouts, and the op without oneDNN is called eagerly.
-`mb1_id32_ic32oc64_k3s1d1_ndhwc_f32` reads: batch 1, result of 32x32x32 cells with 32 channels, 64
+In GF/s, small volumes in microseconds; `-` is a call that is refused. `raw` is the better of eager
+and graph, PyTorch the better of its two layouts. The op without oneDNN is called eagerly.
+`mb1_id32_ic32oc64_k3s1d1_ndhwc_f32` reads: batch 1, a result of 32x32x32 cells with 32 channels, 64
 channels of `out_backprop`, 3x3x3 taps, stride 1, dilation 1.
 """
 

@@ -16,16 +16,16 @@ class MatrixTest(absltest.TestCase):
     super().setUp()
     folder = tempfile.TemporaryDirectory()
     self.addCleanup(folder.cleanup)
-    self.readme = pathlib.Path(folder.name, "README.md")
-    self.readme.write_text(f"before\n{compat._START}{compat._END}\nafter\n")
-    patch = mock.patch.object(compat, "README", self.readme)
+    self.page = pathlib.Path(folder.name, "compatibility.md")
+    self.page.write_text(f"before\n{compat._START}{compat._END}\nafter\n")
+    patch = mock.patch.object(compat, "PAGE", self.page)
     patch.start()
     self.addCleanup(patch.stop)
 
   def write(self, *rows):
     for row in rows:
       compat._write(row)
-    return [line for line in self.readme.read_text().splitlines() if line.startswith("| 2")]
+    return [line for line in self.page.read_text().splitlines() if line.startswith("| 2")]
 
   def test_lines_are_sorted_by_version(self):
     lines = self.write(("2.21.0", "3.13.0", *ROW[2:]), ROW, ("2.18.1", "3.9.18", *ROW[2:]))
@@ -41,7 +41,7 @@ class MatrixTest(absltest.TestCase):
 
   def test_the_rest_of_the_file_stays(self):
     self.write(ROW)
-    self.assertRegex(self.readme.read_text(), r"(?s)^before\n<!--.*-->\n\| TensorF.*-->\nafter\n$")
+    self.assertRegex(self.page.read_text(), r"(?s)^before\n<!--.*-->\n\| TensorF.*-->\nafter\n$")
 
 
 class CountsTest(absltest.TestCase):

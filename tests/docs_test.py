@@ -1,4 +1,4 @@
-"""The Python of README and docs runs as it stands."""
+"""The Python of README and docs runs as it stands, and their links lead somewhere."""
 
 import pathlib
 import re
@@ -17,6 +17,31 @@ BLOCKS = {
   )
   if "..." not in block
 }
+
+PAGES = tuple(
+  path.relative_to(testing.ROOT).as_posix()
+  for folder in (".", "benchmarks", "docs", "examples")
+  for path in sorted(testing.ROOT.joinpath(folder).glob("*.md"))
+)
+
+
+def anchors(path):
+  """Returns the anchors of a page's headings, as GitHub makes them."""
+  headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+  return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+class LinksTest(parameterized.TestCase):
+  @parameterized.parameters(*PAGES)
+  def test_each_leads_to_a_file_and_a_heading(self, name):
+    page = testing.ROOT / name
+    links = re.findall(r"\]\(([^()#\s]*)#?([^()\s]*)\)", page.read_text(encoding="utf-8"))
+    for target, anchor in links:
+      if not target.startswith(("http:", "https:")):
+        path = page.parent / target if target else page
+        self.assertTrue(path.exists(), f"{name}: {target}")
+        if anchor:
+          self.assertIn(anchor, anchors(path), f"{name}: {target}")
 
 
 class BlocksTest(parameterized.TestCase):

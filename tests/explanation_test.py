@@ -24,7 +24,8 @@ class ExplainTest(parameterized.TestCase):
   def test_it_says_whether_onednn_runs_inside_of_xla_and_why_not(self):
     with mock.patch.dict("os.environ", {xla_onednn.ENVIRONMENT_VARIABLE: "0"}):
       explanation = explain(**Case.parse("mb1_id16_ic4oc8_k3s2d1_ndhwc_f32").arguments(0))
-    self.assertIn("no oneDNN inside of XLA: TF_CONV3D_GRAD_XLA_ONEDNN is 0", str(explanation))
+      text = str(explanation)
+    self.assertIn("no oneDNN inside of XLA: TF_CONV3D_GRAD_XLA_ONEDNN is 0", text)
     self.assertNotIn("oneDNN in XLA", {choice.lowering.name for choice in explanation.inside_jit})
     double = explain(**Case.parse("mb1_id16_ic4oc8_k3s2d1_ndhwc_f64").arguments(0))
     self.assertIn("no oneDNN inside of XLA: it has no float64", str(double))

@@ -1,4 +1,4 @@
-"""The names that `tf_conv3d_grad` offers, imported together, and TensorFlow with them."""
+"""The public names of `tf_conv3d_grad`. Importing this module imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tf_conv3d_grad.ops.conv3d_backprop_filter import (
 from tf_conv3d_grad.ops.conv3d_backprop_input import Conv3DBackpropInputV2, conv3d_backprop_input_v2
 from tf_conv3d_grad.patching.patch import patch_tensorflow, unpatch_tensorflow
 from tf_conv3d_grad.planning.explanation import Explanation, explain
+from tf_conv3d_grad.tensorflow import versions as _versions
 from tf_conv3d_grad.tensorflow.mode import jit_compile
 
 __all__ = [
@@ -33,3 +34,5 @@ __all__ = [
   "patch_tensorflow",
   "unpatch_tensorflow",
 ]
+
+_versions.warn_if_untested()

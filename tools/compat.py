@@ -1,10 +1,10 @@
-"""Runs the test suite against several TensorFlows and writes the matrix that README shows.
+"""Runs the test suite against several TensorFlows and writes the table in docs/compatibility.md.
 
   python tools/compat.py                   2.16, 2.18, 2.20 and 2.21, on Pythons from old to new
   python tools/compat.py 2.16 2.21:3.11    these, the second one on Python 3.11
 
 Each gets an environment of its own, `.venv-tf2.16-py3.9` for one. The Pythons are those at hand:
-on the PATH, pyenv's, and the one that runs this. Lines of the matrix whose TensorFlow and Python
+on the PATH, pyenv's, and the one that runs this. Lines of the table whose TensorFlow and Python
 are not run again stay. The exit status is 1 if a test failed.
 """
 
@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from xml.etree import ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "compatibility.md"
 
 # The Pythons that each has wheels for, the oldest and the newest minor version.
 WHEELS = {"2.16": (9, 12), "2.18": (9, 12), "2.20": (9, 13), "2.21": (10, 13)}
@@ -126,7 +126,7 @@ def _version_of(python: str) -> str | None:
 
 
 def _perform(run: Run, pytest_args: list[str]) -> tuple[str, ...]:
-  """Sets up an environment, runs the tests there and returns the line of the matrix."""
+  """Sets up an environment, runs the tests there and returns the line of the table."""
   package = "tensorflow-cpu" if sys.platform == "linux" and os.uname().machine == "x86_64" else (
     "tensorflow"
   )
@@ -161,18 +161,18 @@ def _counts(path: pathlib.Path) -> tuple[int, int, int]:
 
 
 def _write(row: tuple[str, ...]) -> None:
-  """Puts a line into the README's matrix, in the place of the one of the same versions."""
-  text = README.read_text(encoding="utf-8")
+  """Puts a line into the page's table, in the place of the one of the same versions."""
+  text = PAGE.read_text(encoding="utf-8")
   before, start, rest = text.partition(_START)
   old, end, after = rest.partition(_END)
   if not (start and end):
-    raise SystemExit(f"compat: {README.name} lacks the lines {_START.strip()} and {_END}")
+    raise SystemExit(f"compat: {PAGE.name} lacks the lines {_START.strip()} and {_END}")
   rows = [tuple(cell.strip() for cell in line.strip("| ").split("|")) for line in old.splitlines()]
   rows = [each for each in rows if len(each) == len(_COLUMNS) and each[0][:1].isdigit()]
   kept = [each for each in rows if _key(each) != _key(row)]
   lines = [_COLUMNS, ("---",) * len(_COLUMNS), *sorted([*kept, row], key=_key)]
   table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-  README.write_text(before + start + table + end + after, encoding="utf-8")
+  PAGE.write_text(before + start + table + end + after, encoding="utf-8")
 
 
 def _key(row: tuple[str, ...]) -> list[list[int]]:

@@ -31,18 +31,20 @@ _FILE = ROOT / "docs" / "errors.md"
 _HEADER = """\
 # Malformed calls, and what they end in
 
-Written by `make errors-table` from the calls of `tests/malformed_calls.py`, each made in a process
-that may die of it, with TensorFlow {version} and oneDNN {onednn}. TensorFlow's ops may end in
-something else where oneDNN is {other} or another processor runs them; this package's do not. What
-differs from a well-formed call is named in the first column. This package's ops are called in
+`make errors-table` writes this page from the calls of `tests/malformed_calls.py`. Each call is made
+in a child process, which may die of it, with TensorFlow {version} and oneDNN {onednn}. Where oneDNN
+is {other}, or on another processor, TensorFlow's ops may end in something else. This package's ops
+do not.
+
+The first column says how the call differs from a well-formed one. This package's ops are called in
 {own_ways} ways:
 {own_names}.
 TensorFlow's are called in {their_ways} of them.
 
-An entry is the exception's name; "result" where there is none. Where the ways differ, each
-outcome has the ways behind it. A result may be right: TensorFlow takes some empty tensors, and with
-them so does this package. `ResourceExhaustedError` says what is asked for and what there is when an
-op is called eagerly; in graphs it is TensorFlow's.
+An entry is the name of the exception, or "result" where there is none. Where the ways differ, each
+outcome is followed by its ways. A result may be right: TensorFlow takes some empty tensors, and so
+does this package. When an op is called eagerly, `ResourceExhaustedError` says how much is asked for
+and how much there is. In graphs that exception is TensorFlow's.
 """
 _SECTION = """
 ## {op}

@@ -108,10 +108,13 @@ def explained() -> str:
 ## Whole training steps
 
 Written by `python -m benchmarks.steps`. Keras models: {networks}; narrowed or cut short, so that a
-step takes some tens of milliseconds. A step is the forward pass, the gradients and an update by
-momentum, on one volume. "As it is" is TensorFlow without, "patched" with `patch_tensorflow()`, each
-in a process of its own, and PyTorch has the same networks, the better of its two memory formats;
-all took turns. "Compiled" is the whole step with `jit_compile=True`. The first step traces and
-compiles. Times are medians; who was slow took fewer steps. Losses are compared over the first
-{race.COMPARED} steps, relative to the first loss.
+step takes some tens of milliseconds.
+
+- A step is the forward pass, the gradients and an update by momentum, on one volume. Times are
+  medians. Slow trainings took fewer steps.
+- "As it is" is TensorFlow without `patch_tensorflow()`, "patched" is TensorFlow with it, each in a
+  process of its own. PyTorch trains the same networks, in the faster of its two memory formats. All
+  took turns.
+- "Compiled" is the whole step with `jit_compile=True`. The first step traces and compiles.
+- Losses are compared over the first {race.COMPARED} steps, relative to the first loss.
 """

@@ -1,8 +1,8 @@
-"""Raising the right exception for a broken rule, now or when the value is known.
+"""Raises the right exception for a broken rule, now or when the value is known.
 
-A rule is stated once. If everything in it is known, a broken one raises at once; if not, it becomes
-part of the graph and raises when that runs, or, in a function that XLA compiles as a whole, when
-that is compiled, because XLA drops assertions.
+A rule is stated once. If all of its values are known, a broken rule raises at once. If not, the
+rule becomes part of the graph and raises when the graph runs. In a function that XLA compiles as a
+whole it raises when that is compiled, because XLA drops assertions.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def fail_dtype(message: str) -> NoReturn:
 
 
 class Checks:
-  """Rules on sizes, of which some may be known only when the graph runs."""
+  """Rules about sizes. Some sizes may be known only when the graph runs."""
 
   def __init__(self) -> None:
     self._pending: list[tf.Operation] = []
@@ -65,8 +65,8 @@ class Checks:
       holds: What must be true.
       message: One sentence with a `{}` for each of `values`.
       *values: What was given and what is needed, in the message's order.
-      given: The offending number and
-      needed: what it must be: all that an error of XLA's can carry besides a name.
+      given: The offending number. An error of XLA's can carry it and `needed`, besides a name.
+      needed: What the number must be.
 
     Raises:
       tf.errors.InvalidArgumentError: If it is known not to hold, when executing eagerly.
@@ -84,7 +84,7 @@ class Checks:
     for value, text in zip(values, texts[1:]):
       data += [sizes.as_tensor(value) if isinstance(value, (list, tuple)) else value, text]
     data = [piece for piece in data if not (isinstance(piece, str) and not piece)]
-    # One after the other, so that it is the first broken rule that is reported. Nothing else is
+    # One after the other, so that the first broken rule is reported. Nothing else is
     # made in here: an assertion on what is made in here would not wait itself.
     with tf.control_dependencies(self._pending[-1:]):
       self._pending.append(tf.debugging.Assert(holds, data, summarize=8))

@@ -1,7 +1,7 @@
 """What each argument of the three ops must be, and the exception that says otherwise.
 
-TensorFlow's kernels abort the process on some bad values, so nothing reaches them that has not
-passed here. A `Problem` comes out, with a Python integer for every size that is known.
+TensorFlow's kernels abort the process on some bad values. So every argument is checked here before
+it reaches them. The result is a `Problem`, with a Python integer for every size that is known.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def validate(
   """Checks a call of an op.
 
   Args:
-    function: Which function of a convolution the op is.
-    strides: As the op's, which all have it; so
-    padding: this,
-    data_format: this, and
-    dilations: this one.
-    **given: The others, by their names: the two tensors, and the result's sizes where the op asks
-      for them.
+    function: Which function of a convolution the op computes.
+    strides: The op's argument.
+    padding: The op's argument.
+    data_format: The op's argument.
+    dilations: The op's argument.
+    **given: The op's other arguments by name: the two tensors, and the sizes of the result where
+      the op has such an argument.
 
   Returns:
     The problem, with scalar tensors for the sizes that are known only at run time, and the two
@@ -132,7 +132,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _matching(names: list[str], values: list[Any]) -> list[tf.Tensor]:
-  """Returns the operands as tensors of one dtype, that of the first that is a tensor already."""
+  """Returns the operands as tensors of the dtype of the first one that is a tensor already."""
   dtype = None
   for value in values:
     if tf.is_tensor(value) or isinstance(value, tf.Variable):
@@ -177,7 +177,7 @@ def _of_rank_5(name: str, tensor: tf.Tensor, rules: checks.Checks) -> tf.Tensor:
 
 
 def _with_shape(tensor: tf.Tensor, shape: list, rules: checks.Checks) -> tf.Tensor:
-  """Returns `tensor` with a static shape that the rules so far have made sure of."""
+  """Returns `tensor` with the static shape that the rules so far guarantee."""
   (tensor,) = rules.guard(tensor)
   tensor = tf.identity(tensor)
   if tensor.shape.rank is None and not (tf.executing_eagerly() or private.in_xla_context()):
@@ -330,7 +330,7 @@ def _problem(
       "needed {}",
       out_channels, filter_out,
     )  # fmt: skip
-  # A filter of no in channels fits an input of none only.
+  # A filter without in channels fits only an input without channels.
   divisor = sizes.maximum(filter_in, 1)
   rules.equal(
     in_channels % divisor, 0,

@@ -1,7 +1,7 @@
 """The console script `tf-conv3d-grad`: what the ops, and TensorFlow's own, do on this machine.
 
-One file a command. TensorFlow is imported inside the commands, so that `--help` is fast. The
-libraries are those of the extra `cli`.
+Each command has a file. TensorFlow is imported inside the commands, so that `--help` is fast. The
+libraries come with the extra `cli`.
 """
 
 from __future__ import annotations

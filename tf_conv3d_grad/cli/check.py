@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 _CASES = 100
 _LEAST_SIZE, _MAX_SIZE = 2, 12
-# TensorFlow keeps what it has compiled, some megabytes a case: more cases than these are run in
-# child processes, as many in each.
+# TensorFlow keeps what it has compiled, some megabytes for each case. More cases than these are run
+# in child processes, as many in each.
 _PER_PROCESS = 200
-# A broken build fails everywhere: the first few failures are made small, the others just counted.
+# A broken build fails everywhere: the first few failures are shrunk, the others just counted.
 _MOST_SHRUNK = 5
 _ATTEMPTS = 100
 
@@ -43,7 +43,7 @@ _ATTEMPTS = 100
   default=0,
   show_default=True,
   metavar="S",
-  help="Seed of the CASEs' tensors. The i-th random case and its tensors have the seed S + i.",
+  help="Seed of the CASEs' tensors. The i-th random case has the seed S + i.",
 )
 @click.option(
   "--max-size",
@@ -84,9 +84,8 @@ def check(
 ) -> None:
   """Compares the ops to a float64 oracle and to TensorFlow's own.
 
-  Every CASE is called in several ways. A failing one is made as small as it can be while it still
-  fails, and printed as one line that runs it again. The exit status is 0 if all pass, 1 if some do
-  not.
+  Every CASE is called in several ways. A case that fails is shrunk as far as it still fails, and
+  printed as one line that runs it again. The exit status is 0 if all cases pass, and 1 if not.
   """
   console.import_tensorflow()
   from tf_conv3d_grad.cli import check_results, check_runs, machine

@@ -13,7 +13,7 @@ import click
 from rich import progress
 from rich.console import Console
 
-# Where nothing says how wide the output may be, tables take what they need.
+# Tables are as wide as they need to be where nothing limits the width of the output.
 _WIDTH_OF_FILES = 160
 # Lines of TensorFlow's native log that tell nothing about the run.
 _LOG_LINE = re.compile(

@@ -36,9 +36,9 @@ _CALLS = (
 def demo(size: int) -> None:
   """Runs layers that TensorFlow lacks on the CPU, with their gradients.
 
-  The layers are transposed convolutions, dilated with channels first and grouped, in all four
-  dtypes, called eagerly and with jit_compile=True (jit). Beside this package's op is TensorFlow's
-  own. Results and gradients are compared to a float64 oracle.
+  The layers are transposed convolutions in all four dtypes, called eagerly and with
+  jit_compile=True (jit): dilated ones with channels first, and grouped ones. TensorFlow's own op is
+  shown beside this package's. Results and gradients are compared to a float64 oracle.
   """
   console.import_tensorflow()
   from tf_conv3d_grad.cli import machine

@@ -20,13 +20,13 @@ _MODES: dict[str, bool | str] = {"true": True, "false": False, "auto": "auto"}
 @click.option(
   "--mode",
   type=click.Choice(list(_MODES)),
-  help="The jit_compile mode; that of TF_CONV3D_GRAD_JIT_COMPILE unless given, or auto.",
+  help="The jit_compile mode. Unless given it is that of TF_CONV3D_GRAD_JIT_COMPILE, or auto.",
 )
 def explain(case: Case, mode: str | None) -> None:
   """Says what a call would run, and why, without running it.
 
-  The first line of the table is what a call by itself runs, those with "instead" are what it does
-  not; the same again for a call inside a function with jit_compile=True.
+  In the table, "called" is what a call by itself runs, and "called, instead" are the alternatives.
+  The lines "inside jit_compile=True" are the same for a call inside such a function.
   """
   import tensorflow as tf
 

@@ -36,7 +36,7 @@ class Program(click.Group):
 
 
 def _exit(reason: str) -> NoReturn:
-  # What is left of the output cannot be written either, which Python would try and complain of.
+  # The rest of the output cannot be written either. Python would try, and complain.
   with contextlib.suppress(OSError, ValueError):
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   with contextlib.suppress(OSError):
@@ -49,13 +49,14 @@ def _exit(reason: str) -> NoReturn:
 def program() -> None:
   """Shows what the ops of a 3-D convolution do on this machine: TensorFlow's and this package's.
 
-  A CASE is a call in a short notation: mb1_id32_ic16oc32g2_k3s2d1_ncdhw_f16_valid is a batch of 1,
-  an input of 32^3, 16 in channels, 32 out channels, 2 groups, a filter of 3x3x3 taps, stride 2,
-  dilation 1, channels first, float16, VALID padding. Unequal axes are written k3x1x2; without g
-  there is one group, without padding it is SAME. The dtypes are f16, bf16, f32 and f64.
+  A CASE is one call, written as one word: mb1_id32_ic16oc32g2_k3s2d1_ncdhw_f16_valid is a batch of
+  1, an input of 32^3 cells, 16 in channels, 32 out channels, 2 groups, a filter of 3x3x3 taps,
+  stride 2, dilation 1, channels first, float16, VALID padding. Axes that differ are written k3x1x2.
+  Without g there is one group. Without _valid the padding is SAME. The dtypes are f16, bf16, f32
+  and f64.
 
-  Such a call is of Conv3DBackpropInputV2; with _fwd at the end it is of Conv3D, with _bwd_w of
-  Conv3DBackpropFilterV2.
+  With _fwd at the end the op is Conv3D, with _bwd_w Conv3DBackpropFilterV2, and with neither
+  Conv3DBackpropInputV2.
   """
 
 

@@ -46,13 +46,13 @@ def report(
 ) -> None:
   """Shows what TensorFlow's ops and this package's make of every kind of call.
 
-  TensorFlow's own op and this package's take the same calls, of every dtype, format, dilated or
-  not, grouped or not: eagerly, in a tf.function (graph), and in one with jit_compile=True (jit);
-  and a few malformed ones. All are made in child processes, so that a call that ends its process
-  is shown like any other.
+  TensorFlow's own op and this package's get the same calls: every dtype and format, dilated or not,
+  grouped or not, and a few malformed ones. The calls are made eagerly, in a tf.function (graph),
+  and in one with jit_compile=True (jit). They run in child processes, so that a call that ends its
+  process is shown like any other.
 
-  The exit status is 1 if an op of this package does anything but give right results, and exceptions
-  for malformed calls.
+  The exit status is 0 if every valid call of this package's ops gives the right result and every
+  malformed one raises an exception, and 1 if not.
   """
   console.import_tensorflow()
   from tf_conv3d_grad.cli import machine, report_tables

@@ -5,9 +5,9 @@ with 4 channels, 6 out channels in 2 groups, a filter of 3x1x2 taps, strides 2x1
 channels first, half precision, VALID padding. Three equal numbers are written once, `g` appears
 with more than one group, and `_valid` only for VALID; SAME is the default.
 
-Last comes the direction, benchdnn's `--dir` in lower case: `_fwd` is the convolution itself,
-`Conv3D`, and `_bwd_w` its gradient in the filter, `Conv3DBackpropFilterV2`. The gradient in the
-input, `Conv3DBackpropInputV2`, is the default, and not written; `_bwd_d` is read.
+Last comes the direction, named as benchdnn's `--dir` in lower case. `_fwd` is the convolution
+itself, `Conv3D`. `_bwd_w` is its gradient in the filter, `Conv3DBackpropFilterV2`. The gradient in
+the input, `Conv3DBackpropInputV2`, is the default and is not written; `_bwd_d` is read.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ _NOTATION = re.compile(
 class Case:
   """One valid call of one of the three ops; triples are in the order depth, height, width.
 
-  A filter that does not fit into the input with VALID padding is valid: the output is empty, and
-  gradients are zeros. But of `Conv3D` TensorFlow's formula for the output must not be negative.
+  A case whose filter does not fit into the input with VALID padding is valid: the output is empty,
+  and gradients are zeros. But for `Conv3D`, TensorFlow's formula for the output must not be
+  negative.
 
   Attributes:
     batch: The batch size.
@@ -296,7 +297,7 @@ def random_case(
   grouped: bool | None = None,
   direction: Direction | None = None,
 ) -> Case:
-  """Returns a random valid case; what is given as None is drawn too.
+  """Returns a random valid case. Arguments that are None are drawn, too.
 
   Now and then the case is empty in one place, its filter is larger than its input or its stride
   larger than its filter.

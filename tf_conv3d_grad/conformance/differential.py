@@ -24,8 +24,8 @@ WAYS = (
 TOLERANCE = {"float32": 2e-6, "float64": 1e-13}
 # In the small dtypes: how many times the error of rounding the exact result once.
 ROUNDINGS = 1.2
-# How far TensorFlow's own op may be off before the voices contradict each other. Its kernels add
-# up in the small dtypes, so there it is allowed many more roundings.
+# How far TensorFlow's own op may be off before it contradicts the oracle. Its kernels add up in the
+# small dtypes, so there it may have many more roundings.
 RAW_TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 RAW_ROUNDINGS = 40.0
 
@@ -189,7 +189,7 @@ def relative_tolerance(
 
 
 def _with_static_shape(op: Op, case: Case) -> Op:
-  """Returns the op with a look at the static shape: graphs that know the sizes have to know it."""
+  """Returns the op with a check of the static shape: graphs that know the sizes have to know it."""
 
   def checked(**arguments: Any) -> tf.Tensor:
     result = op(**arguments)

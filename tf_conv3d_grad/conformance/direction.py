@@ -1,7 +1,7 @@
 """The three functions of a convolution as benchdnn names them, by the direction data flows in.
 
-What their ops are called and take is written down here once more, not taken from the package, which
-is judged by it.
+The names and arguments of their ops are written down here once more. They are not taken from the
+package, because they judge it.
 """
 
 from __future__ import annotations

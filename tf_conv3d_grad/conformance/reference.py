@@ -38,11 +38,11 @@ class Reference:
 def raw(case: Case, arguments: dict[str, Any]) -> Reference | None:
   """Returns what the raw op makes of a valid case, or None where no route is safe.
 
-  Which cases the eager kernels take depends on the build, the processor and the environment (with
-  oneDNN on, far more), so they are asked: given valid arguments they compute or raise, but never
-  abort. XLA is not asked about empty tensors, nor is Eigen: some of them end the process there, and
-  where a convolution is of one, oneDNN returns its input. None is asked about sizes beyond int32,
-  which end it as well, nor where the kernels do not agree with each other.
+  Which cases the eager kernels take depends on the build, the processor and the environment: far
+  more with oneDNN on. So the kernels are tried. With valid arguments they compute or raise, but
+  never abort. XLA and Eigen are not tried with empty tensors, some of which end the process;
+  oneDNN returns the input of a convolution of one. No kernel is tried with sizes beyond int32,
+  which also end the process, or where the kernels disagree.
 
   Args:
     case: The `Case`.

@@ -1,4 +1,4 @@
-"""The `tf.function`s that XLA compiles, one a static problem and plan, in a bounded cache."""
+"""`tf.function`s that XLA compiles, one for each static problem and plan, in a bounded cache."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tf_conv3d_grad.tensorflow.cache import Cache
 # Each holds a traced graph and one executable, some 100 kB to a few MB.
 CAPACITY = 256
 
-# What TensorFlow raises where XLA cannot compile a function. Not among them: that memory ran out or
-# that the call was cancelled, which say nothing of the compilation.
+# What TensorFlow raises where XLA cannot compile a function. Running out of memory and a cancelled
+# call are not among them: they say nothing about the compilation.
 _COMPILATION_ERRORS = (
   tf.errors.InvalidArgumentError,
   tf.errors.UnimplementedError,
@@ -51,16 +51,16 @@ def kept() -> list[Compiled]:
 
 
 def forget() -> None:
-  """Forgets all functions: they are compiled anew, those that XLA could not compile too."""
+  """Forgets all functions. They are compiled anew, also those that XLA could not compile."""
   _cache.clear()
 
 
 class OfEachGraph:
-  """A `tf.function` of which every graph that calls it has its own, and eager code one.
+  """A `tf.function` with a copy for each graph that calls it, and one for eager code.
 
-  TensorFlow knows functions by name, in one list for the process. What freezes one model
-  (`convert_variables_to_constants_v2`) replaces or removes the functions that it calls there, of
-  which another model then must not hang on.
+  TensorFlow knows functions by name, in one list for the process. Freezing a model
+  (`convert_variables_to_constants_v2`) replaces or removes the functions that the model calls.
+  Another model must not depend on the same ones.
   """
 
   def __init__(self, make: Callable[[], Any]) -> None:
@@ -87,9 +87,9 @@ class OfEachGraph:
 
 
 class Compiled:
-  """A function that XLA compiles, or if it cannot, what runs in its place from then on.
+  """A function that XLA compiles. If XLA cannot, another runs in its place from then on.
 
-  In a graph that is decided while tracing, by what came of eager calls before; XLA compiles it once
+  In a graph that is decided while tracing, by what eager calls have shown before. XLA compiles when
   the graph runs, and then its error is raised.
   """
 
@@ -140,10 +140,10 @@ class Compiled:
 
 
 def of_this_graph(*tensors: tf.Tensor) -> tuple[tf.Tensor, ...]:
-  """Returns tensors that are the current graph's own, to call a compiled function with.
+  """Returns tensors of the current graph's own, to call a compiled function with.
 
-  TensorFlow makes that call as a part of what XLA compiles. In the gradient of a `tf.cond` it would
-  take a tensor of the branch as it does inside of XLA, and then not find it outside.
+  TensorFlow makes that call a part of what XLA compiles. In the gradient of a `tf.cond` it would
+  look for a tensor of the branch as inside of XLA, and not find it outside.
   """
   return tensors if tf.executing_eagerly() else tuple(map(tf.identity, tensors))
 

@@ -1,8 +1,8 @@
 """Eager calls that were made before: checked and planned once, then looked up.
 
-A small eager call takes the kernel 50 microseconds; checking it takes Python longer than that. So
-the second call with the same shapes, dtypes and attributes goes straight to what the first one
-found.
+A kernel takes 50 microseconds for a small eager call. Checking the call takes Python longer than
+that. So the second call with the same shapes, dtypes and attributes goes straight to what the first
+one found.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def find(
   """Returns the function of an op's two tensors that computes a call, checked and planned.
 
   Args:
-    function: Which function of a convolution the op is.
-    result_sizes: What the op is given as its result's sizes; None where it is given none.
-    first: The first of the function's operands, and
-    second: the second.
-    strides: As the op's, and so
-    padding: this,
-    data_format: this, and
-    dilations: this one.
+    function: Which function of a convolution the op computes.
+    result_sizes: The op's argument with the sizes of its result; None if it has no such argument.
+    first: The first of the function's operands.
+    second: The second of the function's operands.
+    strides: The op's argument.
+    padding: The op's argument.
+    data_format: The op's argument.
+    dilations: The op's argument.
 
   Returns:
     None where the call has to be checked each time: while building a graph or recording a gradient,
@@ -116,7 +116,7 @@ def find(
 
 
 def forget() -> None:
-  """Forgets all calls: the next one of each kind, or derivative of one, is planned anew."""
+  """Forgets all calls. The next call of each kind is planned anew, and so is its derivative."""
   _cache.clear()
   execute.forget()
 

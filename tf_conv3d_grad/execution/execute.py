@@ -1,4 +1,4 @@
-"""From a function of a convolution and a problem to its result, as the policy plans it."""
+"""From a function of a convolution and a problem to its result, by the plan of the policy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tf_conv3d_grad.tensorflow import memory, private, xla_onednn
 from tf_conv3d_grad.tensorflow.cache import Cache
 from tf_conv3d_grad.tensorflow.environment import Environment
 
-# Derivatives of eager calls, planned once. Each holds a few hundred bytes.
+# Derivatives of eager calls, planned once. Each takes a few hundred bytes.
 _prepared: Cache[Compute] = Cache(4096)
 # Functions that a SavedModel has others in the place of. Each holds a traced graph of some 10 kB.
 _replaceables: Cache[compiled.OfEachGraph] = Cache(4096)
@@ -42,12 +42,12 @@ def compute(function: Function, problem: Problem, *operands: tf.Tensor) -> tf.Te
 def native(
   function: Function, problem: Problem, *operands: tf.Tensor
 ) -> Callable[..., tf.Tensor] | None:
-  """Returns TensorFlow's own operation for a graph, None where something else is to compute.
+  """Returns TensorFlow's own operation for a graph; None where something else has to compute.
 
   Args:
     function: The function.
     problem: The problem.
-    *operands: The two tensors, of which only the devices are looked at.
+    *operands: The two tensors. Only their devices matter.
 
   Returns:
     A function of the two tensors and of a keyword `name`.
@@ -119,7 +119,7 @@ def _by_offer(
 
 
 def _with_batch(function: Function, problem: Problem, operands: tuple) -> Problem:
-  """Returns a problem with the batch that the operands have."""
+  """Returns the problem with the batch that the operands have."""
   if problem.batch != _ANY_BATCH:
     return problem
   place = next(place for place, name in enumerate(function.operands) if name != FILTER)

@@ -1,16 +1,17 @@
 """Infinities and NaNs, which must reach exactly the cells that the sum says.
 
 The fast lowerings, TensorFlow's kernels among them, multiply padding too, and infinity times zero
-is NaN: with one in the filter of a convolution, cells near the borders would turn NaN that no such
-tap reaches. So where the operand that padding is multiplied by is not finite, the loop over the
-taps computes the result, which multiplies no padding; in a function that XLA compiles as a whole it
-is TensorFlow's own operation, which is as exact as users know it and compiles in a quarter of the
-time. Whether an operand is finite costs one sum over it, or over the result where that is smaller.
+is NaN. With an infinity in the filter of a convolution, cells near the borders would turn NaN
+although that tap does not reach them. So an op checks whether the operand that padding is
+multiplied by is finite: one sum over it, or over the result where that is smaller. If it is not,
+the loop over the taps computes the result, which multiplies no padding. In a function that XLA
+compiles as a whole, TensorFlow's own operation does: it is as exact as users know it, and compiles
+in a quarter of the time.
 
-In the other operand they mostly need no care: there they only meet taps that reach them. But
-oneDNN's bfloat16 kernels take channels in pairs and, on processors without AMX, pair an odd last
-one with a channel of the cell beside it, multiplied by zero. There the other operand is looked at
-in the same way. For a pointwise filter nothing is: the look would take up to a third of such a
+Infinities in the other operand mostly need no care: they meet only the taps that reach them. But
+oneDNN's bfloat16 kernels take channels in pairs. On processors without AMX they pair an odd last
+channel with a channel of the cell beside it, multiplied by zero. There the other operand is looked
+at in the same way. For a pointwise filter it is not: the look would take up to a third of such a
 call.
 """
 

@@ -1,6 +1,6 @@
-"""The ways of computing, one file or folder each, and the list of them.
+"""The ways of computing, one file or folder for each, and the list of them.
 
-Of offers that nothing tells apart, the one of the lowering that stands first here is taken.
+Of equally good offers, the one of the lowering that comes first here is taken.
 """
 
 from tf_conv3d_grad.lowering.flipped import Flipped

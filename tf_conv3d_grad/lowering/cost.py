@@ -1,8 +1,8 @@
-"""What a way of computing a problem is expected to take, and the rates that several of them share.
+"""How long a way of computing is expected to take, and the rates that several ways share.
 
-Seconds of one core, measured on a 2.x GHz x86 server core with AVX-512 (TensorFlow 2.21); with
-several cores all of them shrink alike, so that mostly their ratios decide. How to measure them
-again, and how the constants are fitted to the times, is in docs/cost_model.md.
+Times are seconds of one core, measured on a 2.x GHz x86 server core with AVX-512 (TensorFlow 2.21).
+With several cores all times shrink alike, so mostly only their ratios matter. docs/cost_model.md
+says how to measure them again, and how the constants are fitted.
 """
 
 from __future__ import annotations
@@ -14,32 +14,33 @@ import tensorflow as tf
 
 from tf_conv3d_grad.problem.definition import Problem
 
-# XLA's matrix product, of the shapes that come up here: 88 GF/s a core in float32 (2048^3 reach 105
-# to 120), a fifth of that in float64.
+# FLOP a second of one core in XLA's matrix product, in the shapes that come up here (2048^3 reaches
+# 105 to 120 GF/s in float32).
 PRODUCT_RATE = {tf.float32: 88e9, tf.float64: 17e9}
-# A product's inner or outer dimension at which it reaches half that rate.
+# The inner or outer dimension at which a product reaches half that rate.
 HALF_RATE_LENGTH = 12
-# Bytes of neighbours stacked, axis by axis, and how many channels' runs go half as fast.
+# Bytes a second of stacking neighbours axis by axis, and the run of channels at which it is half as
+# fast.
 GATHER_RATE, GATHER_RUN = 9e9, 14
-# Bytes of a result put together from phases, and of a tensor transposed.
+# Bytes a second of interleaving the phases of a result, and of transposing a tensor.
 MOVE_RATE = 5e9
 # Bytes a second of transposing between group-major and cell-major order: of a product's rows, and
 # of its columns.
 GROUP_ROWS_RATE, GROUP_COLUMNS_RATE = 12.5e9, 2.5e9
-# One more tile of a loop: two cores, which have to meet after each of its operations.
+# One more tile of a loop. Two cores have to wait for each other after each of its operations.
 TILE_SECONDS = 800e-6
-# A call of a function that XLA has compiled, besides what it computes.
+# Calling a function that XLA has compiled, without what it computes.
 COMPILED_CALL_SECONDS = 500e-6
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """What one way of computing a problem is expected to take.
+  """How long one way of computing a problem is expected to take, and what it holds.
 
   Attributes:
-    seconds: Of one core.
-    column_bytes: Of columns and gathered neighbours held at a time.
-    compiling: What it takes to compile, loops over cells taking 1.
+    seconds: The expected time, on one core.
+    column_bytes: The bytes of columns and gathered neighbours that are held at a time.
+    compiling: How long it takes to compile; loops over cells take 1.
   """
 
   seconds: float
@@ -47,7 +48,7 @@ class Cost:
   compiling: float = 1.0
 
   def called(self) -> Cost:
-    """Returns the cost of the same as a compiled function of its own, which has to be called."""
+    """Returns this cost and that of calling a compiled function."""
     return dataclasses.replace(self, seconds=self.seconds + COMPILED_CALL_SECONDS)
 
 
@@ -64,7 +65,7 @@ def tensor_bytes(problem: Problem) -> int:
 
 
 def efficiency(length: float, half_rate: float | None = None) -> float:
-  """Returns the part of its full rate that a loop of this length reaches; by default a product."""
+  """Returns which part of its full rate a loop of this length reaches; a product by default."""
   if half_rate is None:
     half_rate = HALF_RATE_LENGTH
   return max(length, 1) / (max(length, 1) + half_rate)  # nothing takes no time, at any rate

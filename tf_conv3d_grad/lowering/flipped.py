@@ -17,7 +17,7 @@ _OVERLAP_ADD = OverlapAdd()
 
 
 class Flipped(Lowering):
-  """See above."""
+  """An overlap-add of the flipped problem."""
 
   name = "flipped"
 
@@ -37,7 +37,7 @@ class Flipped(Lowering):
     return _OVERLAP_ADD.multiplies_padding(BACKPROP_INPUT, flipped(problem), plan)
 
   def untiled(self, plan: Plan) -> Plan:
-    """Returns the same plan, computing everything at a time."""
+    """Returns the same plan without tiles."""
     return _OVERLAP_ADD.untiled(plan)
 
   def conv3d(

@@ -22,24 +22,24 @@ from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CO
 from tf_conv3d_grad.problem.layout import CHANNELS_LAST, rearranged
 from tf_conv3d_grad.tensorflow.environment import Environment
 
-# Python unrolls the taps; beyond so many only a loop is sensible.
+# Python unrolls the taps. Beyond so many, only a loop is sensible.
 _MAX_TAPS = 343
-# Without XLA runs of so few channels are copied one by one, measured 4 to 14 times slower; longer
-# ones as fast.
+# Without XLA, runs of up to so many channels are copied one by one: measured 4 to 14 times slower.
+# Longer runs are as fast.
 _MAX_FEW_CHANNELS, _UNCOMPILED_FACTOR_OF_FEW = 4, 4.0
-# What calling the operations takes, and one more of them.
+# Seconds of calling the operations, and of one more of them.
 _UNCOMPILED_SECONDS = 1e-3
 _OPERATION_SECONDS = 30e-6
-# In channels of a group at which their columns are put in order half as fast as wide ones.
+# The in channels of a group at which putting its columns in order is half as fast as for wide ones.
 _GROUP_RUN = 24
-# Products a second that are taken cell by cell, in float32, compiled or not; and how many times
-# longer the latter take with strides, or with several out channels for each in channel.
+# Products a second taken cell by cell in float32, compiled and uncompiled. How many times as long
+# the uncompiled ones take with strides, and with several out channels for each in channel.
 _CELLWISE_RATE = {CONV3D: 5e9, BACKPROP_FILTER: 0.75e9}
 _UNCOMPILED_CELLWISE_RATE = {CONV3D: 0.75e9, BACKPROP_FILTER: 1.15e9}
 _UNCOMPILED_STRIDED_FACTOR, _UNCOMPILED_SEVERAL_FACTOR = 10.0, 3.0
-# Bytes of cells to hold at a time where products are taken cell by cell.
+# How many bytes of cells to hold at a time where products are taken cell by cell.
 _CELLWISE_BYTES = 8 << 20
-# A filter may span so many cells, and so many times the input, before padding is most of the work.
+# Where a filter spans more cells than this, and more times the input, padding is most of the work.
 _MAX_PADDED, _MAX_PADDED_FACTOR = 64, 8
 
 
@@ -49,8 +49,8 @@ class Plan:
 
   Attributes:
     depth: How many depth cells of the convolution's output; None for all.
-    samples: How many samples, a divisor of the batch; None for all. With fewer than all depth cells
-      it is one.
+    samples: How many samples, a divisor of the batch; None for all. It is 1 with fewer than all
+      depth cells.
   """
 
   depth: int | None = None
@@ -67,7 +67,7 @@ class Plan:
 
 
 class Im2col(Lowering):
-  """See above."""
+  """Matrix products of neighbourhoods of the input."""
 
   name = "im2col"
 
@@ -99,7 +99,7 @@ class Im2col(Lowering):
     return found
 
   def untiled(self, plan: Plan) -> Plan:
-    """Returns the plan that computes everything at a time."""
+    """Returns the plan that computes everything at once."""
     del plan
     return Plan()
 
@@ -179,7 +179,7 @@ class Im2col(Lowering):
 
 
 def _pads_much(problem: Problem) -> bool:
-  """Returns whether padding would be most of what is held, as with a dilation of millions."""
+  """Returns whether most of what is held would be padding, as with a dilation of millions."""
   for axis in problem.axes:
     extent = geometry.extent(axis.taps, axis.dilation)
     cells = axis.input if sizes.is_known(axis.input) else _MAX_PADDED
@@ -209,7 +209,7 @@ def _plan(problem: Problem) -> Plan:
 
 
 def _cost(function: Function, problem: Problem, plan: Plan) -> Cost:
-  """Returns what a plan for a static problem is to take inside of what XLA compiles."""
+  """Returns how long a plan for a static problem should take inside of XLA."""
   dtype = accumulation_dtype(problem.dtype)
   if problem.is_depthwise:
     products = cost.flops(problem) / 2
@@ -231,7 +231,7 @@ def _cost(function: Function, problem: Problem, plan: Plan) -> Cost:
 
 
 def _uncompiled_cost(function: Function, problem: Problem, inside: Cost) -> Cost:
-  """Returns what a static problem is to take without XLA, by what it takes inside of it."""
+  """Returns how long a static problem should take without XLA, from its cost inside of it."""
   if problem.is_depthwise:
     factor = _CELLWISE_RATE[function] / _UNCOMPILED_CELLWISE_RATE[function]
     if max(problem.strides) > 1:
@@ -245,7 +245,7 @@ def _uncompiled_cost(function: Function, problem: Problem, inside: Cost) -> Cost
 
 
 def _tiling(problem: Problem, plan: Plan) -> tuple[tiles.Tiling, Problem, bool]:
-  """Returns the tiling of the output's depth, the problem on a tile, and if that is all."""
+  """Returns the tiling of the output's depth, the problem on a tile, and whether that is all."""
   depth = tiles.of_output(problem.axes[0], plan.depth)
   tile = problem.replace(axes=(depth.axis, *problem.axes[1:]))
   if depth.is_whole and plan.samples is None:
@@ -268,7 +268,7 @@ def _columns(problem: Problem, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
 def _padded(problem: Problem, input: tf.Tensor) -> tuple[Problem, tf.Tensor]:  # noqa: A002
   """Returns a problem of the same output without padding, and its input.
 
-  What is padded in each tile anew XLA computes cell by cell, with a question about each.
+  Padding each tile anew would make XLA compute it cell by cell, with a test for each.
   """
   changes, axes = {}, []
   for dimension, axis in zip(CHANNELS_LAST.spatial, problem.axes):
@@ -293,7 +293,7 @@ def _windows(problem: Problem, input: tf.Tensor) -> list[tf.Tensor]:  # noqa: A0
 def _cellwise(problem: Problem, input: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:  # noqa: A002
   """Returns the convolution of a depthwise problem: scaled windows, added up.
 
-  A matrix product of each group, of few columns and a single one, would take 10 times as long.
+  A matrix product for each group, with few columns, would take 10 times as long.
   """
   by_tap = tf.transpose(weights, [1, 0, 2])  # [taps, g, out]
   if problem.out_channels == problem.groups:

@@ -1,4 +1,4 @@
-"""What a way of computing is: it offers plans for calls, with costs, and carries them out."""
+"""What a way of computing does: it offers plans for calls, with costs, and carries them out."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Compute = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 class Lowering:
   """A way of computing some or all of the three functions of a convolution.
 
-  A lowering defines `offers` and, under their names, the functions that it offers to compute:
+  A lowering defines `offers`, and under their names the functions that it can compute:
   `conv3d(problem, plan, filter, input)`, `backprop_input(problem, plan, filter, out_backprop)`,
   `backprop_filter(problem, plan, input, out_backprop)`. A plan is of a type of its own: hashable,
   with a `str` for people, and with `fields()`, which names it in files.
 
   Attributes:
-    name: What people read.
-    is_portable: Whether what it builds runs wherever TensorFlow does; if not, a SavedModel has
+    name: The name that people read.
+    is_portable: Whether what it builds runs wherever TensorFlow does. If not, a SavedModel has
       something else in its place.
   """
 
@@ -36,7 +36,7 @@ class Lowering:
   def offers(
     self, function: Function, problem: Problem, environment: Environment
   ) -> list[Offer]:
-    """Returns the plans worth considering for a call, the best first; none if it takes no such.
+    """Returns the plans worth considering for a call, the best first; an empty list if it has none.
 
     Args:
       function: Which function of the convolution.
@@ -46,15 +46,15 @@ class Lowering:
     raise NotImplementedError
 
   def rivals_natively(self, problem: Problem) -> bool:
-    """Returns whether uncompiled offers for a static problem can be compared to a native one.
+    """Returns whether uncompiled offers for a static problem may be compared to a native one.
 
-    Their predictions have to be that good.
+    Their predictions have to be good enough for that.
     """
     del problem
     return False
 
   def multiplies_padding(self, function: Function, problem: Problem, plan: Any) -> bool:
-    """Returns whether a plan may multiply cells that are not there."""
+    """Returns whether a plan may multiply cells that do not exist."""
     del function, problem, plan
     return True
 
@@ -66,7 +66,7 @@ class Lowering:
   def native(
     self, function: Function, problem: Problem, plan: Any
   ) -> Callable[..., tf.Tensor] | None:
-    """Returns TensorFlow's own operation, where a plan is just that in a graph.
+    """Returns TensorFlow's own operation, if a plan is just that in a graph.
 
     It is a function of the two operands and of a keyword `name`.
     """
@@ -90,7 +90,7 @@ class Offer(NamedTuple):
     plan: The plan.
     compiled: Whether XLA compiles the call by itself.
     cost: The expected cost; None where sizes are unknown.
-    is_native: Whether TensorFlow's own op would run just this: what others have to beat from the
+    is_native: Whether TensorFlow's own op would run just this. Others have to be faster from the
       first call on.
   """
 

@@ -1,4 +1,4 @@
-"""Moving one axis by whole cells: where strides, dilations and padding become index arithmetic."""
+"""Moves one axis by whole cells. Strides, dilations and padding become index arithmetic here."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def refit(tensor: tf.Tensor, changes: dict[int, tuple[int, Size]]) -> tf.Tensor:
 
   Args:
     tensor: The tensor, of known rank.
-    changes: For each of those dimensions, how many zeros to put in front, negative to cut cells off
-      there, and the new length, to which it is cut off or padded behind.
+    changes: For each of those dimensions, two numbers: how many zeros to put in front, negative to
+      cut cells off there, and the new length, to which it is cut off or padded behind.
   """
   shape = sizes.shape_of(tensor)
   windows: dict[int, tuple[Size, Size]] = {}
@@ -83,7 +83,7 @@ def added(terms: list[tf.Tensor]) -> tf.Tensor:
 
 
 def pad(tensor: tf.Tensor, dimension: int, before: Size, after: Size) -> tf.Tensor:
-  """Returns `tensor` with zeros in front of and behind one dimension."""
+  """Returns `tensor` with zeros in front of and behind the cells of one dimension."""
   return _padded(tensor, {dimension: (before, after)})
 
 

@@ -1,9 +1,9 @@
-"""The three functions as a loop over the taps, for sizes that nobody knows yet.
+"""The three functions as a loop over the taps, for sizes that are not known yet.
 
-Every number of taps, channels or groups may be a tensor, any size may be zero, and the graph is as
-small for a filter of 31x31x31 as for one of a single tap. One matrix product a tap; where the axes
-are shifted, indices computed at run time say which cell goes where. Slower than the lowerings that
-unroll what they know. It multiplies no padding, so that infinities reach the cells of the sum only.
+Every number of taps, channels or groups may be a tensor, and every size may be zero. The graph is
+as small for a filter of 31x31x31 taps as for a single tap. Each tap is one matrix product. Indices
+computed at run time say which cell goes where. The loop is slower than the lowerings that unroll
+what they know. It multiplies no padding, so infinities reach only the cells whose sum they are in.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tf_conv3d_grad.tensorflow.environment import Environment
 
 
 class Plan(NamedTuple):
-  """Nothing is there to choose."""
+  """There is nothing to choose."""
 
   def fields(self) -> dict:
     """Returns what names this plan in files."""
@@ -37,14 +37,14 @@ class Plan(NamedTuple):
 
 
 class TapLoop(Lowering):
-  """See above."""
+  """One tap at a time, in a loop."""
 
   name = "tap_loop"
 
   def offers(
     self, function: Function, problem: Problem, environment: Environment
   ) -> list[Offer]:
-    """Returns the plan there is, for every call: without a cost, so that others go first."""
+    """Returns the only plan, for every call. It has no cost, so that others go first."""
     del function, problem
     if environment.device == "GPU":
       return []
@@ -144,7 +144,7 @@ class TapLoop(Lowering):
 
 
 def exactly(function: Function, problem: Problem) -> Compute:
-  """Returns what computes a function of any problem, where nothing else may be trusted with it."""
+  """Returns what computes any problem, also where no other lowering can be trusted with it."""
   return functools.partial(function.of(TapLoop()), problem, Plan())
 
 

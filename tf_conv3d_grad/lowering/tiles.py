@@ -1,4 +1,4 @@
-"""Computing a result tile by tile along batch, depth and height, to hold little at once."""
+"""Computes a result tile by tile along batch, depth and height, to hold little at a time."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tf_conv3d_grad.problem import geometry, sizes
 from tf_conv3d_grad.problem.axis import Axis
 from tf_conv3d_grad.problem.sizes import Size
 
-# What may be held of columns at a time. The matrix product packs its operands besides: 83 MB of
-# columns are 125 MB more than 13 MB are.
+# How many bytes of columns may be held at a time. The matrix product also packs its operands: with
+# 83 MB of columns a call takes 125 MB more than with 13 MB.
 MAX_COLUMN_BYTES = 40 << 20
 
 

@@ -27,23 +27,23 @@ def call(
   """Returns what an op returns.
 
   Args:
-    function: Which function of a convolution the op is.
-    result_sizes: What the op is given as its result's sizes; None where it is given none.
-    first: The first of the function's operands, and
-    second: the second.
-    strides: As the op's, and so
-    padding: this,
-    data_format: this,
-    dilations: this, and
-    name: this one.
+    function: Which function of a convolution the op computes.
+    result_sizes: The op's argument with the sizes of its result; None if it has no such argument.
+    first: The first of the function's operands.
+    second: The second of the function's operands.
+    strides: The op's argument.
+    padding: The op's argument.
+    data_format: The op's argument.
+    dilations: The op's argument.
+    name: The op's argument.
 
   Raises:
-    tf.errors.InvalidArgumentError: For a malformed argument, when executing eagerly or when the
-      graph that contains the call runs.
-    ValueError: For an argument that is known to be malformed while building a graph, and for one
-      that cannot be converted to a tensor.
-    TypeError: For a dtype that is not supported while building a graph, and for an attribute of the
-      wrong Python type.
+    tf.errors.InvalidArgumentError: An argument is malformed. Eager calls raise it at once. A graph
+      raises it when it runs, for values that are known only then.
+    ValueError: An argument is malformed, and known to be so while a graph is built; or it cannot be
+      converted to a tensor.
+    TypeError: A dtype is not supported, while a graph is built; or an attribute has the wrong
+      Python type.
   """
   prepared = eager_calls.find(
     function, result_sizes, first, second, strides, padding, data_format, dilations
@@ -71,10 +71,10 @@ def checked(
   """Checks a call and returns its result.
 
   Args:
-    function: Which function of a convolution the op is.
+    function: Which function of a convolution the op computes.
     apply: `derivatives.named` or `derivatives.in_the_place_of_tensorflow`.
-    name: As the op's.
-    **arguments: The op's others, by their names.
+    name: The op's argument.
+    **arguments: The op's other arguments, by their names.
   """
   problem, *operands = validation.validate(function, **arguments)
   return apply(function, problem, *operands, name=name)

@@ -1,10 +1,10 @@
-"""Each of the three functions of a convolution, with the others for its derivatives.
+"""Each of the three functions of a convolution, with the others as its derivatives.
 
-Reverse and forward mode, in any order and mixture, are told to TensorFlow here and nowhere else: no
-tape and no accumulator sees the operations inside. A graph keeps each call as an `IdentityN` of the
-result and the operands with a registered gradient, which takes the operands from the operation that
-it is asked for. So it works in a copy of the graph as well: what `tf.import_graph_def` makes, and
-what TensorFlow moves out of a branch or a loop.
+This is the only place that tells TensorFlow about reverse and forward mode, in any order and
+mixture. No tape and no accumulator sees the operations inside. A graph keeps each call as an
+`IdentityN` of the result and the operands with a registered gradient. That gradient takes the
+operands from the operation whose gradient is asked for. So it also works in a copy of the graph:
+what `tf.import_graph_def` makes, and what TensorFlow moves out of a branch or a loop.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tf_conv3d_grad.problem.definition import Attributes, Problem
 from tf_conv3d_grad.problem.functions import FILTER, INPUT, OUTPUT, Function
 from tf_conv3d_grad.tensorflow import private
 
-# TensorFlow knows gradients by name, one a call, as those of `tf.custom_gradient`.
+# TensorFlow knows gradients by name. Each call has one, as with `tf.custom_gradient`.
 _numbers = itertools.count()
 
 
@@ -49,7 +49,7 @@ def apply(function: Function, problem: Problem, *operands: tf.Tensor) -> tf.Tens
       return _gradients(function, problem, operands, _dense(gradient, result))
 
   def tangent(*tangents: tf.Tensor) -> list[tf.Tensor]:
-    # The product rule. An operand that nothing is said of has a tangent of zeros.
+    # The product rule. An operand without a tangent has a tangent of zeros.
     left, right = operands
     in_left, in_right = tangents
     return [apply(function, problem, in_left, right) + apply(function, problem, left, in_right)]
@@ -63,10 +63,10 @@ def in_the_place_of_tensorflow(
 ) -> tf.Tensor:
   """Returns a function of a convolution where TensorFlow's own operation was called for.
 
-  In a graph that is the operation itself where it does what would be done: its registered gradient
-  is this package's while TensorFlow is patched, and its infinities are what TensorFlow's users
-  know. So a network costs no more than it did, and what TensorFlow makes of the operation (fused
-  with bias and activation, for one) it still does.
+  In a graph it is TensorFlow's operation itself, where that computes just the same. While
+  TensorFlow is patched, its registered gradient is this package's. Infinities go where TensorFlow's
+  users know them to go. So a network costs no more than before, and TensorFlow still fuses the
+  operation with bias and activation.
   """
   if not tf.executing_eagerly():
     native = execute.native(function, problem, *operands)

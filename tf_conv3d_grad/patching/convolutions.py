@@ -1,9 +1,9 @@
-"""Dilated 3-D convolutions of `tf.nn.convolution` as the one operation that they are.
+"""Makes a dilated 3-D `tf.nn.convolution` one operation.
 
-TensorFlow makes `SpaceToBatchND`, `Conv3D` and `BatchToSpaceND` of them. Its block shapes and
-paddings become tensors, and where such a layer is in a function that XLA compiles, weights may be
-taken for constants: then each training step is compiled anew. As `Conv3D` with dilations it is
-compiled once, has one gradient, and copies nothing.
+TensorFlow makes three of it: `SpaceToBatchND`, `Conv3D` and `BatchToSpaceND`. Block shapes and
+paddings become tensors. In a function that XLA compiles, weights may then be taken for constants,
+and each training step is compiled anew. One `Conv3D` with dilations is compiled once, has one
+gradient, and copies nothing.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Keras's 3-D convolutions without a compiled function of each call's own.
+"""Makes Keras's 3-D convolutions call `tf.nn.convolution` instead of compiling each call.
 
-On TensorFlow, Keras makes a new `tf.function(jit_compile=True)` at every call of a 3-D convolution
-with channels first and of every grouped one, because TensorFlow's CPU kernels refuse them. The ops
-of this package do not, so with the patch on Keras's function and tf_keras's method call
-`tf.nn.convolution`; it is compiled where the model is.
+TensorFlow's CPU kernels refuse 3-D convolutions with channels first and grouped ones. So Keras
+makes a new `tf.function(jit_compile=True)` at every call of one. The ops of this package take them.
+With the patch on, Keras's function and tf_keras's method call `tf.nn.convolution`, which is
+compiled where the model is.
 
 Keras is not imported here. It may be imported before `patch_tensorflow` or after it.
 """

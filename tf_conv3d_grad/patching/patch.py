@@ -1,9 +1,8 @@
-"""Putting the ops in the place of TensorFlow's own, and taking them out again.
+"""Puts the ops in the place of TensorFlow's own, and takes them out again.
 
-Everything in TensorFlow that computes such an op from Python looks one function up in one module,
-so that is what is replaced, besides the public names of the raw ops and the three registered
-gradients.
-The patch is the process's, not a thread's: TensorFlow has one of each.
+Everything in TensorFlow that computes such an op from Python looks up one function in one module.
+That function is replaced, and so are the public names of the raw ops and the three registered
+gradients. The patch belongs to the process, not to a thread: TensorFlow has one of each.
 """
 
 from __future__ import annotations
@@ -37,24 +36,33 @@ OPS: dict[str, tuple[Callable[..., tf.Tensor], Function]] = {
 def patch_tensorflow() -> Patch:
   """Puts the three ops in the place of TensorFlow's, wherever TensorFlow calls them.
 
-  That is: `Conv3D`, `Conv3DBackpropInputV2` and `Conv3DBackpropFilterV2` in `tf.raw_ops` and its
-  `tf.compat.v1` alias, `tf.nn.conv3d`, `tf.nn.conv3d_transpose`, `tf.nn.convolution` and
-  `tf.nn.conv_transpose` of 5-D tensors, the registered gradients of the three, and with them the
-  Keras layers `Conv3D`, `Conv3DTranspose` and `ConvLSTM3D`. In a graph, a call that TensorFlow's
-  own kernel would compute just as this package does stays TensorFlow's operation. A `tf.function`
-  keeps what it has traced: these ops if that was with the patch on, TensorFlow's if not. Its
-  gradient counts as traced when it is first taken.
+  The patch covers:
 
-  As a plain call it holds for all threads until `unpatch_tensorflow()`, and calling it again
-  changes nothing. In a `with` statement it holds until the block ends, however it ends:
+  - `Conv3D`, `Conv3DBackpropInputV2` and `Conv3DBackpropFilterV2` in `tf.raw_ops` and
+    `tf.compat.v1.raw_ops`;
+  - `tf.nn.conv3d` and `tf.nn.conv3d_transpose`, and for 5-D tensors `tf.nn.convolution` and
+    `tf.nn.conv_transpose`;
+  - the registered gradients of the three operations;
+  - with these, the layers `Conv3D`, `Conv3DTranspose` and `ConvLSTM3D` of Keras 3 and tf_keras.
 
-      with tf_conv3d_grad.patch_tensorflow():
-        model.fit(...)
+  In a graph, a call that TensorFlow's own kernel computes just as this package would stays
+  TensorFlow's operation. A `tf.function` keeps what it has traced: these ops if the patch was on,
+  TensorFlow's if not. The gradient of a function is traced when it is first taken.
 
-  TensorFlow is patched as long as any block is open or a plain call has not been undone.
+  A plain call holds for all threads until `unpatch_tensorflow()`. Calling it again changes nothing.
+  In a `with` statement the patch holds until the block ends, with an exception or without.
+  TensorFlow is patched as long as a block is open in any thread, or a plain call has not been
+  undone.
 
   Returns:
     A context manager, for the `with` statement.
+
+  Example:
+    >>> volume = tf.ones([1, 4, 8, 8, 8], tf.float64)
+    >>> filter = tf.ones([3, 3, 3, 4, 2], tf.float64)
+    >>> with tf_conv3d_grad.patch_tensorflow():
+    ...   tf.nn.conv3d(volume, filter, [1] * 5, "SAME", data_format="NCDHW").shape
+    TensorShape([1, 2, 8, 8, 8])
   """
   with _lock:
     _state.lasting += 1
@@ -67,10 +75,20 @@ def patch_tensorflow() -> Patch:
 
 
 def unpatch_tensorflow() -> None:
-  """Undoes every plain call of `patch_tensorflow`; without one it does nothing.
+  """Undoes every plain call of `patch_tensorflow`. Without one it does nothing.
 
   Blocks of `with patch_tensorflow():` that are open, here or in other threads, keep the patch until
-  the last of them ends. Then TensorFlow has every function and registry entry back that it had.
+  the last of them ends. After that TensorFlow has exactly the functions and registry entries back
+  that it had.
+
+  Example:
+    >>> original = tf.raw_ops.Conv3D
+    >>> _ = tf_conv3d_grad.patch_tensorflow()
+    >>> tf.raw_ops.Conv3D is original
+    False
+    >>> tf_conv3d_grad.unpatch_tensorflow()
+    >>> tf.raw_ops.Conv3D is original
+    True
   """
   with _lock:
     _state.lasting = 0
@@ -79,7 +97,7 @@ def unpatch_tensorflow() -> None:
 
 
 class Patch:
-  """What `patch_tensorflow` returns; as a context manager it turns that call into a block's."""
+  """What `patch_tensorflow` returns. A `with` statement turns that plain call into a block."""
 
   def __init__(self, epoch: int) -> None:
     self._epoch: int | None = epoch

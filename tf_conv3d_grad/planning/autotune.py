@@ -1,9 +1,9 @@
-"""Opt-in: of several plans for a call the one that is fastest here, found by timing them.
+"""Opt-in: finds the fastest of several plans for a call, by timing them.
 
-With `TF_CONV3D_GRAD_AUTOTUNE=1` the first call with a combination of shapes, dtype and attributes
-times what the policy would consider, on random data, and every later one takes the winner, in other
-processes too. That is how cuDNN is tuned. It costs a compilation a candidate, some seconds in all,
-so it is for whoever repeats the same shapes: training and serving.
+With `TF_CONV3D_GRAD_AUTOTUNE=1`, the first call with a combination of shapes, dtype and attributes
+times the candidates of the policy on random data. Every later call takes the winner, in other
+processes too. That is how cuDNN is tuned. Each candidate takes a compilation, some seconds in all.
+So it is worth it for long runs with fixed shapes: training and serving.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ ENVIRONMENT_VARIABLE = "TF_CONV3D_GRAD_AUTOTUNE"
 
 _NAMES = {"1": True, "true": True, "0": False, "false": False}
 
-# Every candidate is timed in turn, for so many rounds or so many seconds in all, at least once.
+# Candidates are timed in turns, at least once each, for so many rounds or so many seconds in all.
 _ROUNDS = 7
 _SECONDS = 1.0
-# Who takes this much longer than the fastest in the first round is not timed again.
+# A candidate that takes this many times as long as the fastest in the first round is not timed
+# again.
 _HOPELESS = 2.0
-# What the policy would take must be beaten by this factor: noise is no reason to leave it.
+# A candidate has to beat the policy's own choice by this factor. Smaller differences may be noise.
 _BETTER = 1.05
 
 # Timings would disturb each other, and several threads may ask for the same one.
@@ -47,7 +48,7 @@ def is_on() -> bool:
   """Returns whether calls are tuned.
 
   Raises:
-    ValueError: If the environment variable has a value that it cannot have.
+    ValueError: The environment variable has a value that it cannot have.
   """
   text = private.environment(ENVIRONMENT_VARIABLE, "0")
   if text not in _NAMES:

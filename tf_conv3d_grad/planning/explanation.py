@@ -24,16 +24,32 @@ _EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-  """What a call would run, and why; prints as a table.
+  """What a call would run, and why. `print` shows it as a table.
+
+  `explain` makes one. The types of its attributes are not public; their `str` is for reading.
 
   Attributes:
-    function: Which function of a convolution the op is.
-    problem: What is computed.
-    environment: Where, as far as the choice depends on it.
-    called: The ways of computing a call by itself; the first is taken.
+    function: Which function of a convolution the op computes.
+    problem: What is computed: sizes, strides, dilations, padding, dtype, format.
+    environment: Where it is computed, as far as the choice depends on it.
+    called: Ways to compute the call by itself. The first one is taken. Each has a `lowering`,
+      a `plan`, whether it is `compiled`, and its expected `cost`.
     inside_jit: The same inside a function compiled with `jit_compile=True`.
-    flops: The useful arithmetic, a multiply-add counted as two; None where sizes are unknown.
-    bytes: Of the three tensors; None where sizes are unknown.
+    flops: The useful arithmetic, with a multiply-add counted as two. None where sizes are unknown.
+    bytes: The size of the three tensors. None where sizes are unknown.
+
+  Example:
+    >>> explanation = tf_conv3d_grad.explain(
+    ...   tf.TensorSpec([1, 8, 8, 8, 4], tf.float32),
+    ...   tf.TensorSpec([3, 3, 3, 4, 6], tf.float32),
+    ...   strides=[1] * 5,
+    ...   padding="SAME",
+    ...   op=tf_conv3d_grad.Conv3D,
+    ... )
+    >>> explanation.flops  # 8^3 cells, 27 taps, 4 times 6 channels, 2 for a multiply-add
+    663552
+    >>> explanation.chosen is explanation.called[0]
+    True
   """
 
   function: Function
@@ -46,7 +62,7 @@ class Explanation:
 
   @property
   def chosen(self) -> Offer:
-    """What a call by itself would run."""
+    """The way that is taken for a call by itself: the first of `called`."""
     return self.called[0]
 
   def __str__(self) -> str:
@@ -82,22 +98,34 @@ class Explanation:
 def explain(
   *args: Any, op: Callable[..., Any] | str = BACKPROP_INPUT.op, **kwargs: Any
 ) -> Explanation:
-  """Returns what a call of an op would run, and why, without running it.
+  """Says what a call of an op would run, and why, without running it.
 
   Args:
-    *args: The op's arguments, by position, and
-    op: which op: a function of this package such as `tf_conv3d_grad.Conv3D`, or its name;
-      "Conv3DBackpropInputV2" unless given.
-    **kwargs: The op's arguments, by name. Either may have a `tf.TensorSpec` in the place of a
-      tensor.
+    *args: The op's arguments by position. A `tf.TensorSpec` may stand for a tensor.
+    op: The op: a function of this package, such as `tf_conv3d_grad.Conv3D`, or its name.
+    **kwargs: The op's arguments by name. A `tf.TensorSpec` may stand for a tensor.
 
   Returns:
     An `Explanation`: lowering, whether compiled, arithmetic, bytes, columns held and predicted time
     on one core, with the alternatives.
 
   Raises:
-    ValueError: For a malformed argument.
-    TypeError: For a dtype that is not supported, and for arguments that the op does not take.
+    ValueError: An argument is malformed, or `op` is not one of the three.
+    TypeError: A dtype is not supported, or the op does not take an argument.
+
+  Example:
+    >>> explanation = tf_conv3d_grad.explain(
+    ...   input_sizes=[1, 16, 16, 16, 4],
+    ...   filter=tf.TensorSpec([3, 3, 3, 4, 8], tf.float64),
+    ...   out_backprop=tf.TensorSpec([1, 8, 8, 8, 8], tf.float64),
+    ...   strides=[1, 2, 2, 2, 1],
+    ...   padding="SAME",
+    ... )
+    >>> summary, *table = str(explanation).splitlines()
+    >>> print(summary)  # doctest: +ELLIPSIS
+    Conv3DBackpropInputV2 in float64, 0.000885 GFLOP, 0.163 MiB of tensors; on a ...
+    >>> table[0].split()[:3]
+    ['where', 'lowering', 'compiled']
   """
   function = _function(op)
   given = _bound(function, args, kwargs)

@@ -1,8 +1,9 @@
 """Which of the plans that the lowerings offer computes a call.
 
-The policy knows none of the lowerings. What TensorFlow's own op would run, a native offer, is taken
-unless another is expected to take less with the first call, its compilation counted. Where there is
-none, whichever is to take the least in some hundred calls.
+The policy knows none of the lowerings. It compares the expected times of their offers. A native
+offer is what TensorFlow's own op would run. It is taken unless another one is expected to be faster
+in the first call, compilation included. Without a native offer, the one is taken that is expected
+to be the fastest over some hundred calls.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ from tf_conv3d_grad.tensorflow.environment import Environment
 
 # XLA compiles loops over cells in 0.15 to 0.5 s, on one core.
 COMPILE_SECONDS = 0.3
-# Calls after which a compilation is to have paid, where TensorFlow's op does not take the case.
+# Calls after which a compilation has to have paid, where TensorFlow's op refuses the case.
 _CALLS = 200
-# How many plans of a lowering are timed by autotuning, compiled or not: each takes a compilation.
+# How many plans of a lowering autotuning times, compiled or not. Each takes a compilation.
 _MOST_TIMED = 4
 
 
 def choose(function: Function, problem: Problem, environment: Environment) -> Offer:
-  """Returns how to compute a function of a problem, called in an environment."""
+  """Returns how to compute a function of a problem in an environment."""
   if problem.is_static:  # tensors in it would be kept alive
     return _remembered(function, problem, environment)
   return _chosen(function, problem, environment)
 
 
 def choices(function: Function, problem: Problem, environment: Environment) -> list[Offer]:
-  """Returns the best offer of each lowering, compiled and not, that of `choose` first."""
+  """Returns the best offer of each lowering, compiled and not. The one of `choose` comes first."""
   chosen = choose(function, problem, environment)
   best: dict[tuple, Offer] = {}
   for offer in _offers(function, problem, environment):
@@ -44,7 +45,7 @@ def choices(function: Function, problem: Problem, environment: Environment) -> l
 
 
 def candidates(function: Function, problem: Problem, environment: Environment) -> list[Offer]:
-  """Returns the offers worth timing for a static problem, that of `choose` first."""
+  """Returns the offers worth timing for a static problem, the one that `choose` returns first."""
   timed: dict[tuple, list[Offer]] = {}
   for offer in _offers(function, problem, environment):
     timed.setdefault((offer.lowering, offer.compiled), []).append(offer)
@@ -76,7 +77,7 @@ def _chosen(function: Function, problem: Problem, environment: Environment) -> O
 def _native_or_better(
   native: Offer, function: Function, problem: Problem, environment: Environment
 ) -> Offer:
-  """Returns a native offer, or what is to take less with the first call."""
+  """Returns a native offer, or one that is expected to be faster in the first call."""
   if native.cost is None:
     return native
   cores = processor.cores()  # a call itself has all of them
@@ -102,9 +103,9 @@ def _offers(function: Function, problem: Problem, environment: Environment) -> l
 def _of_lowering(
   each: Lowering, function: Function, problem: Problem, environment: Environment
 ) -> list[Offer]:
-  """Returns a lowering's offers; where the batch alone is unknown, with the costs of one sample.
+  """Returns a lowering's offers; where only the batch is unknown, with the costs of one sample.
 
-  That is how Keras traces models: the best for a sample is mostly the best for some.
+  Keras traces models with an unknown batch. What is best for one sample is mostly best for several.
   """
   offers = each.offers(function, problem, environment)
   one = problem.replace(batch=1)
@@ -128,7 +129,7 @@ def _comparable(by_lowering: list[list[Offer]]) -> list[Offer]:
 def _least(
   offers: list[Offer], calls: int, environment: Environment, cores: int = 1
 ) -> Offer:
-  """Returns the offer that is to take the least in so many calls; uncompiled if nobody knows.
+  """Returns the offer that should be fastest over so many calls; uncompiled if none has a cost.
 
   `cores` is how many of them wait while a call is compiled.
   """

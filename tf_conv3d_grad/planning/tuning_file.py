@@ -1,9 +1,9 @@
 """The file that keeps what `autotune` has found, in the user's cache directory.
 
-It is JSON and holds nothing but fields of plans, which select among those the policy proposes
-anyway; nothing in it is ever executed or loaded as code. One that is damaged, belongs to somebody
-else or was made by another machine or version is ignored, with one warning; one in an earlier
-format without.
+The file is JSON and holds only fields of plans. They select among plans that the policy proposes
+anyway; nothing in the file is executed or loaded as code. A file is ignored, with one warning, if
+it is damaged, belongs to somebody else, or was made by another machine or version. A file in an
+earlier format is ignored without a warning.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import dataclasses
 from tf_conv3d_grad.problem import geometry, sizes
 from tf_conv3d_grad.problem.sizes import Size
 
-# Phases of an axis up to which each is taken on its own; see `Axis.canonical`.
+# With up to so many phases of an axis, each is taken on its own; see `Axis.canonical`.
 _MAX_PHASES = 4
 
 
@@ -21,7 +21,7 @@ class Axis:
     taps: The length of the filter.
     stride: At least 1.
     dilation: At least 1.
-    pad: The padding in front, less any cells that were cut off there; may be negative.
+    pad: The padding in front, minus the cells that were cut off there; may be negative.
   """
 
   input: Size
@@ -40,13 +40,13 @@ class Axis:
       return cls(input, output, taps, stride, dilation, 0)
     # With stride 1 the output is as long as the input, whatever that is.
     n, o = (1, 1) if stride == 1 else (input, output)
-    # An integer wherever the sizes on which it hangs are known.
+    # An integer wherever the sizes that it depends on are known.
     pad = sizes.maximum(geometry.same_padding(n, o, taps, stride, dilation), 0) // 2
     return cls(input, output, taps, stride, dilation, pad)
 
   @property
   def padded(self) -> Size:
-    """How many cells the output reaches beyond those of the input; less than none if it skips."""
+    """How many cells the output reaches beyond the input; negative if it skips cells."""
     if sizes.is_known(self.taps) and self.taps == 1 and not sizes.is_known(self.input):
       return 0  # at most
     return (self.output - 1) * self.stride + geometry.extent(self.taps, self.dilation) - self.input
@@ -65,7 +65,7 @@ class Axis:
     """Returns an axis of the same result without idle taps and idle strides.
 
     Returns:
-      The axis, and which of this axis's taps it has, less the zeros that it adds behind them.
+      The axis, and which taps of this axis it has, without the zeros that it adds behind them.
     """
     if not sizes.is_known(self.input, self.output, self.pad):
       return self, slice(0, self.taps)
@@ -90,7 +90,7 @@ class Axis:
 
 
 def output_length(n: Size, taps: Size, stride: int, dilation: int, padding: str) -> Size:
-  """Returns the length of a convolution's output along an axis, whose input has `n` cells."""
+  """Returns the length of a convolution's output along an axis whose input has `n` cells."""
   if padding == "SAME":
     return geometry.same_output(n, stride)
   return sizes.maximum(geometry.valid_output(n, taps, stride, dilation), 0)

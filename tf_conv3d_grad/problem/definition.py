@@ -18,7 +18,7 @@ _MAX_DEPTHWISE_OUT = 4
 
 
 class Attributes(NamedTuple):
-  """What a call says besides its tensors, free of the data format's order of dimensions.
+  """A call's arguments besides its tensors, in the order depth, height, width.
 
   Attributes:
     data_format: "NDHWC" or "NCDHW".
@@ -35,7 +35,7 @@ class Attributes(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-  """One validated call of the op; hashable, and a key for caches, where no size is a tensor.
+  """One validated call of an op. If no size is a tensor, it is hashable and a key for caches.
 
   Attributes:
     dtype: The floating-point type of all three tensors.
@@ -68,7 +68,7 @@ class Problem:
   ) -> Problem:
     """Returns the problem of three tensors that fit each other.
 
-    What is known of one shape settles what is unknown of another.
+    Sizes that are known in one shape settle sizes that are unknown in another.
 
     Args:
       dtype: The floating-point type of all three.
@@ -124,16 +124,16 @@ class Problem:
   @property
   def groups(self) -> Size:
     """How many groups the channels are split into."""
-    # A result of no channels is one group, whatever the filter.
+    # A result without channels is one group, with any filter.
     return sizes.maximum(self.in_channels // sizes.maximum(self.filter_in_channels, 1), 1)
 
   @property
   def unambiguous_padding(self) -> str | None:
     """The padding with which all of TensorFlow's kernels compute this convolution.
 
-    They disagree on SAME where a stride skips cells behind the last that a filter reaches: Eigen's
-    and XLA's take a padding that is less than none, and begin later. Without any padding VALID says
-    the same. None where there is no such padding.
+    They disagree on SAME where a stride skips cells behind the last one that a filter reaches.
+    Eigen's and XLA's kernels take a negative padding, and begin later. Without padding, VALID says
+    the same as SAME. None where the kernels disagree.
     """
     if self.padding == "VALID" or all(
       sizes.is_known(axis.taps) and axis.stride <= axis.taps for axis in self.axes
@@ -148,7 +148,7 @@ class Problem:
 
   @property
   def is_depthwise(self) -> bool:
-    """Whether a group is so small that its products are better taken cell by cell."""
+    """Whether a group is so small that taking its products cell by cell is faster."""
     return bool(
       self.groups > 1
       and self.filter_in_channels == 1

@@ -4,9 +4,10 @@ With x the input, w the filter and y the output, a convolution is one trilinear 
 
     sum over cells o and taps q of  y[o] . x[o * stride + q * dilation - pad] . w[q]
 
-and each of the three functions is its derivative in one of the tensors: it takes the other two and
-has the shape of that one. So the derivative of a function in one of its operands is the function
-whose result that operand is, of the other operand and the gradient.
+Each of the three functions is the derivative of this form in one of the tensors. It takes the other
+two tensors and returns the shape of that one. So the derivative of a function in one of its
+operands is another function: the one that returns that operand's shape, of the other operand and
+the gradient.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ class Function(NamedTuple):
     name: Its name, in every lowering.
     op: The name of TensorFlow's operation, and of the public op.
     operands: The two tensors that it takes, in this order.
-    padded: The one of them whose cells padding surrounds.
+    padded: The operand that is surrounded by padding.
     result: The tensor whose shape it returns.
-    asked_by: The public op's argument that says how large the result is to be.
+    asked_by: The public op's argument that says how large the result has to be.
   """
 
   name: str

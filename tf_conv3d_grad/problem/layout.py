@@ -1,8 +1,8 @@
 """Where batch, channels and the three spatial axes are among a tensor's five dimensions.
 
-There are the two data formats of a call, and the two layouts that lowerings compute in. Channels
-last is that of NDHWC. Channels first has the batch behind the channels, so that a matrix product
-over all cells is one whatever the batch.
+There are the two data formats of a call and the two layouts that lowerings compute in. Channels
+last is the order of NDHWC. Channels first has the batch behind the channels, so that one matrix
+product takes all cells of every sample.
 """
 
 from __future__ import annotations
@@ -54,6 +54,6 @@ def rearranged(tensor: tf.Tensor, given: Layout, wanted: Layout) -> tf.Tensor:
   shape = tensor.shape.as_list()
   if None not in shape:
     moved = [d for d in order if shape[d] != 1]
-    if moved == sorted(moved):  # only dimensions of one cell move: no cell does
+    if moved == sorted(moved):  # only dimensions of length 1 move, so no cell does
       return tf.reshape(tensor, [shape[d] for d in order])
   return tf.transpose(tensor, order)

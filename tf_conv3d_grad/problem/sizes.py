@@ -1,8 +1,7 @@
-"""Sizes that are Python integers wherever they are known, and scalar tensors only where not.
+"""Sizes: Python integers where they are known, scalar tensors where not.
 
-Arithmetic on them is the same either way (`+ - * // %` and comparisons); this file has the few
-functions that are not. Under XLA a shape is a constant by the time of compilation, so the tensors
-disappear there.
+Arithmetic (`+ - * // %` and comparisons) is the same for both. This file has the few functions that
+are not. Under XLA, shapes are constants when it compiles, so the tensors disappear there.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ def shape_of(tensor: tf.Tensor, is_rank_certain: bool = True) -> list[Size]:
 
   Args:
     tensor: The tensor.
-    is_rank_certain: Whether the rank is what it is known to be; if not, that may only be found
-      while a graph runs, and the lengths must be there until then.
+    is_rank_certain: Whether the rank is certain to be the static one. If not, a graph may find a
+      different rank when it runs, and the lengths must exist until then.
   """
   static = tensor.shape.as_list()
   if None not in static:

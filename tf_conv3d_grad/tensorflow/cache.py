@@ -1,4 +1,4 @@
-"""A bounded cache of what takes long to make."""
+"""A bounded cache for what takes long to make."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _T = TypeVar("_T")
 
 
 class Cache(Generic[_T]):
-  """Forgets what was used longest ago; safe from several threads."""
+  """Forgets what was used longest ago. Several threads may use it."""
 
   def __init__(self, capacity: int) -> None:
     self._capacity = capacity
     self._values: collections.OrderedDict[Hashable, _T] = collections.OrderedDict()
-    # A signal's handler or a finalizer may call the op wherever this thread is.
+    # A signal's handler or a finalizer may call an op at any point of this thread.
     self._lock = threading.RLock()
 
   def get(self, key: Hashable, make: Callable[[], _T]) -> _T:

@@ -18,8 +18,8 @@ class Environment:
     onednn: Whether TensorFlow's CPU kernels are oneDNN's.
     in_xla: Whether the function being traced will be compiled by XLA as a whole.
     mode: Whether to compile calls: True, False or "auto".
-    onednn_bfloat16: Whether, where they are, those of bfloat16 are too, which takes a processor
-      with AVX-512 or AVX-NE-CONVERT. For calls in other dtypes it is not asked.
+    onednn_bfloat16: Whether its kernels of bfloat16 are oneDNN's too, which takes a processor with
+      AVX-512 or AVX-NE-CONVERT. It is not asked for calls in other dtypes.
     xla_onednn: Whether oneDNN may be called inside of what XLA compiles.
   """
 

@@ -1,9 +1,10 @@
-"""Results that no memory can hold, refused before anything is allocated for them.
+"""Refuses results that no memory can hold, before anything is allocated for them.
 
-Some of TensorFlow's kernels write through a null pointer where the allocation of their result
-failed. So a call made eagerly is compared to the memory there is; and in front of such a kernel the
-result is allocated once without being written, which costs microseconds and fails as TensorFlow
-fails. A graph asks at run time only: it may run on another machine than it was traced on.
+Some of TensorFlow's kernels write through a null pointer if the allocation of their result failed.
+So the size of an eager call's result is compared with the memory there is. And before such a kernel
+runs, its result is allocated once without being written. That takes microseconds and fails with
+TensorFlow's own exception. A graph asks only at run time: it may run on another machine than it was
+traced on.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def require(name: str, shape: list[Size], dtype: tf.DType) -> None:
   """Refuses a tensor that is larger than all memory of this process.
 
   Args:
-    name: What asks for it.
-    shape: Its shape; nothing is said of one that is not wholly known.
+    name: The name of what asks for the tensor.
+    shape: Its shape. A shape that is not fully known is not checked.
     dtype: Its dtype.
 
   Raises:

@@ -1,4 +1,4 @@
-"""Whether calls are compiled by XLA: the thread's mode, and the process's default."""
+"""Whether XLA compiles calls: the mode of the thread, and the default of the process."""
 
 from __future__ import annotations
 
@@ -28,17 +28,28 @@ def current() -> bool | str:
 
 @contextlib.contextmanager
 def jit_compile(mode: bool | str) -> Iterator[None]:
-  """Sets, within a `with` block and for the current thread, whether calls are compiled by XLA.
+  """Sets whether XLA compiles calls, in a `with` block and for the current thread.
 
-  The results are the same. A function that is itself compiled with `jit_compile=True` is compiled
-  as a whole whatever the mode. The process's default is the environment variable
-  `TF_CONV3D_GRAD_JIT_COMPILE`: `true`, `false` or `auto`, the default's default.
+  Results are the same in every mode, within rounding. A function that is itself compiled with
+  `jit_compile=True` is compiled as a whole in every mode. Outside of such blocks the mode is that
+  of the environment variable `TF_CONV3D_GRAD_JIT_COMPILE`, which is `true`, `false` or `auto`, or
+  "auto" if it is not set.
 
   Args:
     mode: True for always, False for never, "auto" for whichever is expected to be faster.
 
+  Returns:
+    A context manager, for the `with` statement.
+
   Raises:
-    ValueError: If `mode` is none of these.
+    ValueError: `mode` is not one of these.
+
+  Example:
+    >>> volume = tf.ones([1, 8, 8, 8, 4])
+    >>> filter = tf.ones([3, 3, 3, 4, 6])
+    >>> with tf_conv3d_grad.jit_compile(True):
+    ...   tf_conv3d_grad.Conv3D(volume, filter, [1] * 5, "SAME").shape
+    TensorShape([1, 8, 8, 8, 6])
   """
   if not (isinstance(mode, bool) or mode == "auto"):
     raise ValueError(f"mode must be True, False or 'auto', got {mode!r}")

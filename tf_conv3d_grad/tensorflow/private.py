@@ -1,7 +1,7 @@
-"""Everything taken from TensorFlow that is not its public interface, and what replaces each.
+"""Everything taken from TensorFlow that is not public, and what replaces it where it is gone.
 
-Only `xla_onednn.py` imports from `tensorflow.python` besides. Where a private name is gone, the op
-still works, only slower, and one warning says so.
+Only `xla_onednn.py` imports from `tensorflow.python` besides. Where a private name is gone, the ops
+still work, and one warning says what is slower or left out.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-# TensorFlow's own functions, taken when this package is first imported: with the op patched into
-# TensorFlow, the public names lead back here.
+# TensorFlow's own functions, taken when this package is first imported. While TensorFlow is
+# patched, the public names lead back to this package.
 _conv3d_transpose = tf.nn.conv3d_transpose
 raw_backprop_input = tf.raw_ops.Conv3DBackpropInputV2
 raw_conv3d = tf.raw_ops.Conv3D
@@ -46,7 +46,7 @@ try:
 except ImportError:
   _warn_missing(
     "control_flow_util.GraphOrParentsInXlaContext or IsInXLAContext",
-    "functions that are compiled as a whole keep TensorFlow's own, slower lowering",
+    "functions that are compiled as a whole run TensorFlow's own, slower lowering",
   )
   _graph_in_xla = None
 
@@ -57,8 +57,8 @@ try:
 except ImportError:
   _warn_missing(
     "eager.record.could_possibly_record, record_operation or stop_recording",
-    "eager calls are prepared for a gradient even without one, functions take longer to trace, and "
-    "forward mode over or under reverse mode is not to be relied on in compiled functions",
+    "eager calls and tracing take longer, and forward mode mixed with reverse mode may be wrong in "
+    "compiled functions",
   )
   _could_possibly_record = None
   _record_operation = None
@@ -86,7 +86,7 @@ try:
 except (ImportError, AttributeError):
   _warn_missing(
     "nn_ops.convolution_internal",
-    "patch_tensorflow() leaves dilated 3-D calls of tf.nn.convolution in three operations",
+    "patch_tensorflow() leaves a dilated 3-D tf.nn.convolution as three operations",
   )
   _convolution_module = None
 
@@ -109,7 +109,7 @@ try:
 except (ImportError, AttributeError):
   _warn_missing(
     "forwardprop._jvp_function_cache",
-    "forward-mode derivatives that were taken before patch_tensorflow() do not change with it",
+    "forward-mode derivatives taken before patch_tensorflow() keep what they were compiled with",
   )
   _clear_jvp_functions = None
 
@@ -118,7 +118,7 @@ try:
 except ImportError:
   _warn_missing(
     "gen_xla_ops.xla_dynamic_update_slice",
-    "large channels-first results inside jit_compile=True functions are held once more",
+    "large channels-first results inside jit_compile=True functions take twice the memory",
   )
   _update_slice = None
 
@@ -149,9 +149,8 @@ def calling_tensorflow() -> bool:
 def without_wrong_shape(tensor: tf.Tensor, padding: str, dilations: Sequence[int]) -> tf.Tensor:
   """Returns an input or output of `Conv3D` without static shape, if that leads to a wrong one.
 
-  TensorFlow's shape function takes the dilation of height for that of width and the other way
-  round. Given an input of unknown shape it infers none, where it might not even find a size that
-  there can be.
+  TensorFlow's shape function confuses the dilations of height and width. For an input of unknown
+  shape it infers none; for a known one it may even find an impossible size.
   """
   if tf.executing_eagerly() or not infers_wrong_shape(padding, dilations):
     return tensor
@@ -213,7 +212,7 @@ def gradient_registry() -> dict[str, dict]:
 
 
 def forget_forward_mode() -> None:
-  """Makes TensorFlow derive forward-mode derivatives of operations anew from their gradients."""
+  """Makes TensorFlow derive the forward mode of operations from their gradients anew."""
   if _clear_jvp_functions is not None:
     _clear_jvp_functions()
 
@@ -263,10 +262,10 @@ def is_wrapped_function(graph: tf.Graph | None) -> bool:
 
 @contextlib.contextmanager
 def gradient_context(in_xla: bool) -> Iterator[None]:
-  """Where the gradient of something is traced that was traced `in_xla` or not.
+  """A scope in which the gradient is traced of something that was traced `in_xla` or not.
 
-  XLA compiles the gradient of a function that it compiles, but nothing says so while TensorFlow
-  traces that.
+  XLA compiles the gradients of functions that it compiles, but TensorFlow does not say so while it
+  traces them.
   """
   before = getattr(_calling, "in_xla", False)
   _calling.in_xla = before or in_xla
@@ -293,7 +292,7 @@ def record(
   gradients: Callable[..., list[tf.Tensor]],
   tangent: Callable[..., list[tf.Tensor]],
 ) -> None:
-  """Tells every tape and every forward accumulator what the derivatives of a result are.
+  """Tells every tape and every forward accumulator the derivatives of a result.
 
   Args:
     name: What computed the result, for messages.
@@ -349,9 +348,8 @@ def shape_tuple(tensor: Any) -> tuple:
 def onednn_enabled(dtype: tf.DType = tf.float32) -> bool:
   """Returns whether TensorFlow's CPU kernels are oneDNN's, in `dtype`.
 
-  It depends on build, processor and environment (`TF_ENABLE_ONEDNN_OPTS`), so it is asked of the
-  kernel: only oneDNN's takes dilations. The call is valid, so a kernel that does not take it
-  raises.
+  That depends on build, processor and environment (`TF_ENABLE_ONEDNN_OPTS`), so a kernel is tried:
+  only oneDNN's takes dilations. The call is valid, so a kernel that does not take it raises.
   """
   return outside(functools.partial(_takes_dilations, dtype))
 
@@ -365,9 +363,9 @@ def xla_compiles() -> bool:
 def outside(function: Callable[[], _T]) -> _T:
   """Returns `function()`, called outside of the graph, tape and device scope that this is in.
 
-  Within a graph its operations would only be built, not run. It is called eagerly, unless eager
-  execution is switched off for the process, or no thread can be started to leave a graph of
-  TensorFlow 1.
+  Within a graph, its operations would be built, not run. It is called eagerly, unless eager
+  execution is off for the whole process, or no thread can be started to leave a graph of TensorFlow
+  1.
   """
   if tf.executing_eagerly():
     return _in_no_scope(function)
@@ -439,10 +437,10 @@ def _takes_dilations(dtype: tf.DType) -> bool:
 
 @functools.cache
 def eigen_l3_bytes() -> int | None:
-  """Returns how large Eigen takes the L3 cache to be, None where its function is not to be had.
+  """Returns how large Eigen takes the L3 cache to be; None where its function is not found.
 
-  Nothing else tells: of AMD's processors Eigen asks for the caches of the whole package, where
-  Linux knows of those that some cores share.
+  Nothing else tells. On AMD's processors Eigen reads the caches of the whole package, while Linux
+  knows those that some cores share.
   """
   try:
     library = ctypes.CDLL(os.path.join(tf.sysconfig.get_lib(), "libtensorflow_framework.so.2"))
@@ -453,7 +451,7 @@ def eigen_l3_bytes() -> int | None:
   query.restype = None
   found = [ctypes.c_int() for _ in range(3)]
   query(*map(ctypes.byref, found))
-  # What Eigen takes for granted where the processor does not say.
+  # What Eigen assumes where the processor does not say.
   default = 2 << 20 if platform.machine() in ("x86_64", "AMD64") else 512 << 10
   return found[2].value if found[2].value > 0 else default
 
@@ -465,7 +463,7 @@ def has_gpu() -> bool:
 
 
 def device_type(*tensors: Any) -> str:
-  """Returns "GPU" or "CPU": where an operation on `tensors` lands, as far as can be told.
+  """Returns "GPU" or "CPU": where an operation on `tensors` is placed, as far as is known.
 
   Eager tensors know their device; while tracing, the innermost device scope says, and without one
   TensorFlow places on a GPU whatever a GPU can do.

@@ -1,6 +1,6 @@
-"""Each function as one call of TensorFlow's own kernel, or one a group or a sample.
+"""Each function as one call of TensorFlow's own kernel, or one for each group or sample.
 
-On the CPU outside XLA that is oneDNN's or Eigen's, on a GPU cuDNN's.
+On the CPU outside of XLA it is oneDNN's or Eigen's kernel, on a GPU cuDNN's.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from tf_conv3d_grad.problem.layout import NDHWC
 from tf_conv3d_grad.tensorflow import memory, private
 from tf_conv3d_grad.tensorflow.environment import Environment
 
-# Groups that the kernel is called for one by one, at most.
+# The kernel is called group by group for at most so many groups.
 _MAX_GROUPS = 32
 
 
 class Kernel(Lowering):
-  """See above."""
+  """One call of TensorFlow's own kernel, or one call for each group or sample."""
 
   name = "kernel"
 
   def offers(
     self, function: Function, problem: Problem, environment: Environment
   ) -> list[Offer]:
-    """Returns the one form in which the kernel takes a call best, if it does."""
+    """Returns the form in which the kernel computes a call fastest, if it takes the call."""
     if environment.device == "GPU":  # cuDNN takes every case
       plan = Plan("GPU", False, problem.dtype, problem.data_format)
       return [Offer(self, plan, environment.mode is not False, None, is_native=True)]
@@ -84,7 +84,7 @@ class Kernel(Lowering):
     return run.native(function, problem, plan, compute)
 
   def prepared(self, function: Function, problem: Problem, plan: Plan) -> Compute:
-    """Returns what calls the kernel, with what to do instead where only the run will tell."""
+    """Returns what calls the kernel, or computes otherwise where only the run can tell."""
     if plan.by_group:
       of_group = _compute(function, *run.one_group(problem, plan))
       compute: Compute = functools.partial(run.grouped, function, problem, of_group)
@@ -119,13 +119,13 @@ def _plan(function: Function, problem: Problem, environment: Environment) -> Pla
       # Its gradient in the filter takes a dilation 4 times as long.
       plan = dataclasses.replace(plan, data_format=NDHWC, by_phase=True)
     return plan
-  # Its other two functions Eigen computes in one way whatever the batch, and sooner at once.
+  # Eigen computes its other two functions in one way for every batch, faster at once.
   by_sample = function is BACKPROP_INPUT and eigen.is_faster_by_sample(problem, dtype)
   return Plan("CPU", False, dtype, NDHWC, by_sample)
 
 
 def _is_unpadded(function: Function, problem: Problem) -> bool:
-  """Returns whether no padding is around the operand that it would be around."""
+  """Returns whether the operand that is padded has no padding."""
   if function is BACKPROP_INPUT:  # a convolution of `out_backprop`, with padding all around
     return False
   if problem.padding == "VALID":
@@ -135,7 +135,7 @@ def _is_unpadded(function: Function, problem: Problem) -> bool:
 
 
 def _pairs(function: Function, problem: Problem, plan: Plan) -> bool:
-  """Returns whether the kernel may pair an odd last channel or cell with one of a neighbour."""
+  """Returns whether the kernel may pair an odd last channel or cell with one of a neighbour's."""
   if not (plan.is_onednn and plan.dtype == tf.bfloat16):
     return False
   if function is BACKPROP_FILTER:
@@ -155,7 +155,7 @@ def _is_onednn(dtype: tf.DType, environment: Environment) -> bool:
 
 
 def _takes(function: Function, problem: Problem, plan: Plan) -> bool:
-  """Returns whether the CPU's kernel takes the call, or of a grouped one each group."""
+  """Returns whether the CPU's kernel takes the call, or each group of a grouped call."""
   if max(*problem.strides, *problem.dilations) > onednn.MAX_STEP:
     return False
   if plan.by_phase:
@@ -171,9 +171,9 @@ def _takes(function: Function, problem: Problem, plan: Plan) -> bool:
 
 
 def _reads_unwritten(function: Function, problem: Problem, plan: Plan) -> list[Any]:
-  """Returns what must hold at run time lest oneDNN reads memory that nobody has written.
+  """Returns what must hold at run time, so that oneDNN reads no memory that nobody has written.
 
-  See `onednn.is_beyond` and `onednn.is_one_wide`, which are the same for what is known.
+  `onednn.is_beyond` and `onednn.is_one_wide` are the same for sizes that are known.
   """
   if function is BACKPROP_INPUT or not plan.is_onednn:
     return []
@@ -203,7 +203,7 @@ def _can_by_group(problem: Problem) -> bool:
 def _where_it_can(
   function: Function, problem: Problem, plan: Plan, compute: Compute
 ) -> Compute:
-  """Returns `compute`, with what to do instead where only the run will tell if the kernel can.
+  """Returns `compute`, or something else where only the run can tell whether the kernel can.
 
   The kernel refuses groups and tensors of no channels, its convolution gives some empty outputs the
   shape of the input, Eigen's gradient of an empty output ends the process, and a batch may turn out

@@ -1,4 +1,4 @@
-"""What TensorFlow's CPU kernels are expected to take."""
+"""How long TensorFlow's CPU kernels are expected to take."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tf_conv3d_grad.lowering.cost import Cost
 from tf_conv3d_grad.lowering.kernel.plan import Plan
 from tf_conv3d_grad.problem.definition import Problem
 
-# They reach these rates with enough channels: oneDNN half of it with so many in channels, or out
-# channels of a group, Eigen with so many taps times out channels.
+# FLOP a second of one core with enough channels. oneDNN reaches half of it with so many in
+# channels, or out channels of a group; Eigen with so many taps times out channels.
 _ONEDNN_RATE = {tf.float32: 140e9, tf.bfloat16: 900e9}
 _ONEDNN_HALF_RATE_IN, _ONEDNN_HALF_RATE_OUT = 20, 10
 _EIGEN_RATE = {tf.float32: 65e9, tf.float64: 22e9}
 _EIGEN_HALF_RATE = 2000
-# One call of the kernel, for a group among others.
+# Seconds of one call of the kernel; a grouped problem has one for each group.
 _KERNEL_CALL = 200e-6
 
 

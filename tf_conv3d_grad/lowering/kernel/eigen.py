@@ -1,18 +1,19 @@
-"""How Eigen's kernel of the gradient takes a batch, and what each way is expected to take.
+"""How Eigen's kernel of the gradient computes a batch, and how long each way should take.
 
 TensorFlow runs Eigen's kernel wherever it does not run oneDNN's: in float64, and where oneDNN is
-off. It has one of three ways, by `Conv3DCustomBackpropInputOp` in TensorFlow's
-`tensorflow/core/kernels/conv_grad_input_ops_3d.cc`:
+off. The kernel has three ways (`Conv3DCustomBackpropInputOp` in TensorFlow's
+`tensorflow/core/kernels/conv_grad_input_ops_3d.cc`):
 
-- One sample: a matrix product on all cores gives columns, a run of channels for every tap of every
-  cell of `out_backprop`, and one thread adds them up.
-- Several samples: each has its product and its sum on one thread, so many of them at a time as fill
-  the L3 cache. Columns are allocated for that many even if the batch has fewer.
+- One sample: a matrix product on all cores gives columns, which are a run of channels for every
+  tap of every cell of `out_backprop`. One thread adds them up.
+- Several samples: the product and the sum of each are on one thread. As many samples are computed
+  at a time as fill the L3 cache. Columns are allocated for that many even if the batch has fewer.
 - Where those columns are more than 25 times the three tensors: a product with the patches of
-  `out_backprop`, which are not held but looked up, run by run; where a stride spreads them, one
-  element after the other, with divisions for its place. That takes up to 1000 times as long.
+  `out_backprop`. Patches are not held but looked up, run by run. Where a stride spreads them,
+  they are looked up element by element, with divisions for each place. That takes up to 1000
+  times as long.
 
-Between the last two the size of the cache decides, and that of the batch: small ones are taken the
+The sizes of the cache and of the batch decide between the last two. Small batches are computed the
 third way.
 """
 
@@ -28,34 +29,35 @@ from tf_conv3d_grad.tensorflow import private, processor
 
 # Columns that may be allocated, as a multiple of what the three tensors hold.
 _MOST_COLUMNS = 25
-# Sizes between which the L3 cache is where it cannot be asked for: Eigen's default, and the most
+# The L3 cache is between these sizes where it cannot be asked for: Eigen's default, and the most
 # that an AMD processor can tell.
 _L3_BYTES = (2 << 20, 512 << 20)
-# glibc gives what is as large as this back to the system, which has to clear its pages anew.
+# glibc gives memory of this size and more back to the system, which has to clear its pages anew.
 _RETURNED_BYTES = 32 << 20
 
-# A core's product, a multiply-add counted as two; measured, as all that follows, on Zen 4. How good
-# the predictions are is in docs/cost_model.md.
+# FLOP a second of one core's product. This and all that follows was measured on Zen 4.
+# docs/cost_model.md says how good the predictions are.
 _PRODUCT_RATE = {tf.float32: 90e9, tf.float64: 42e9}
 # Adding up columns: seconds for each run of channels, and for each byte.
 _RUN, _COLUMN_BYTE = 2.2e-9, 0.14e-9
-# A byte of pages that have to be cleared.
+# Seconds for each byte of pages that have to be cleared.
 _FRESH_BYTE = 0.6e-9
-# Looking up patches: seconds for each run of channels and byte of it, and for each element of one
-# that a stride spreads. The filter is turned around, element by element.
+# Looking up patches: seconds for each run of channels and each byte of it, and for each element
+# where a stride spreads them. The filter is turned around, element by element.
 _PATCH, _PATCH_BYTE = 7.5e-9, 0.035e-9
 _SPREAD_ELEMENT = 10e-9
 _FILTER_ELEMENT = 25e-9
-# One more sample by itself: the calls, and a byte of its result, which is copied into the batch's.
+# One more sample by itself: seconds of the calls, and of each byte of its result, which is copied
+# into the result of the batch.
 _SAMPLE, _RESULT_BYTE = 50e-6, 0.3e-9
 
 
 def is_faster_by_sample(problem: Problem, dtype: tf.DType) -> bool:
-  """Returns whether the samples of a batch, or of one group's, are computed sooner one by one.
+  """Returns whether computing the samples of a batch, or of one group's, one by one is faster.
 
   Args:
     problem: The problem.
-    dtype: The one in which the kernel takes it.
+    dtype: The dtype in which the kernel takes it.
   """
   if not sizes.is_known(problem.batch):
     problem = problem.replace(batch=2)  # with the smallest batch patches are looked up most
@@ -102,7 +104,7 @@ def _whole_seconds(problem: Problem, dtype: tf.DType, l3: int, cores: int) -> fl
 
 
 def _by_sample_seconds(problem: Problem, dtype: tf.DType, cores: int) -> float:
-  """Samples run side by side, as far as there are cores, and share these in their products."""
+  """Samples run side by side, on as many cores as there are, and share these in their products."""
   one = problem.replace(batch=1)
   if looks_patches_up(one, dtype, l3=0):  # one sample is one at a time
     parallel, alone = _patch_seconds(one, dtype), 0.0
@@ -132,7 +134,7 @@ def _column_elements(problem: Problem) -> int:
 
 
 def _column_seconds(problem: Problem, dtype: tf.DType) -> tuple[float, float]:
-  """Returns what the product of one sample takes, and what adding up its columns."""
+  """Returns how long the product of one sample takes, and how long adding up its columns."""
   elements = _column_elements(problem)
   product = 2 * elements * problem.out_channels / _PRODUCT_RATE[dtype]
   runs = elements // max(1, problem.in_channels)
@@ -140,7 +142,7 @@ def _column_seconds(problem: Problem, dtype: tf.DType) -> tuple[float, float]:
 
 
 def _patch_seconds(problem: Problem, dtype: tf.DType) -> float:
-  """Returns what the product with patches takes for the whole batch, on one core."""
+  """Returns how long the product with patches takes for the whole batch, on one core."""
   cells = problem.batch * math.prod(axis.input for axis in problem.axes)
   runs = cells * math.prod(problem.taps)
   elements = runs * problem.out_channels

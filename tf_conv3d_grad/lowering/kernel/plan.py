@@ -1,4 +1,4 @@
-"""In which form TensorFlow's kernel takes a call."""
+"""The form in which TensorFlow's kernel takes a call."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Plan:
 
   Attributes:
     device: "CPU" or "GPU".
-    is_onednn: Whether it is oneDNN's; the CPU's other one is Eigen's.
+    is_onednn: Whether it is oneDNN's. The CPU's other kernel is Eigen's.
     dtype: The dtype in which it takes the call.
     data_format: The data format in which it takes the call.
     by_sample: Whether it takes the batch one sample at a time.
     by_group: Whether it takes the groups one by one.
-    by_phase: Whether a dilation is taken apart: into as many phases, which become samples, each
-      without one.
+    by_phase: Whether a dilation is taken apart into as many phases, which become samples without a
+      dilation.
   """
 
   device: str

@@ -1,6 +1,6 @@
-"""Calling TensorFlow's kernels in the form in which they take a call.
+"""Calls TensorFlow's kernels in the form in which they take a call.
 
-A cast and a transpose do the rest.
+Casts and transposes do the rest.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from tf_conv3d_grad.problem.layout import rearranged
 from tf_conv3d_grad.tensorflow import memory, private, processor
 from tf_conv3d_grad.tensorflow.cache import Cache
 
-# Samples up to which a batch is unrolled rather than looped over.
+# Batches of up to so many samples are unrolled, larger ones looped over.
 _MAX_UNROLLED_BATCH = 16
 
-# What computes batches sample by sample in eager calls. Each holds a graph of some 100 kB.
+# Functions that compute batches sample by sample in eager calls. Each holds a graph of some 100 kB.
 _by_sample: Cache[Callable] = Cache(256)
 
 
@@ -74,9 +74,10 @@ def backprop_input(
 def eager_backprop_input(
   problem: Problem, plan: Plan
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-  """Returns `backprop_input` for eager calls of a problem, with as little Python as can be.
+  """Returns `backprop_input` for eager calls of a problem, with as little Python as possible.
 
-  A small call takes the kernel 50 microseconds, and `tf.nn.conv3d_transpose` as long to get there.
+  The kernel takes 50 microseconds for a small call. `tf.nn.conv3d_transpose` takes as long to reach
+  it.
   """
   if plan.by_sample:
     # In a graph the samples run side by side: the kernel adds up each one's columns on one thread.
@@ -131,9 +132,9 @@ def backprop_filter(
 
 
 def has_phases(problem: Problem) -> bool:
-  """Returns whether a dilation can be taken apart: where nothing strides, and few phases are empty.
+  """Returns whether a dilation can be taken apart: without strides, and with few phases empty.
 
-  Each phase of an axis is every `dilation`-th cell. Its taps lie side by side.
+  Each phase of an axis is every `dilation`-th cell. Its taps are neighbours.
   """
   if problem.strides != (1, 1, 1) or problem.dilations == (1, 1, 1):
     return False

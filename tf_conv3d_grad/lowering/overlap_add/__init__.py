@@ -1,18 +1,18 @@
 """The gradient in the input as matrix products and shifted sums.
 
-A transposed convolution is a pointwise one followed by overlap-add: one matrix product gives every
-tap's contribution (the columns), and sums of shifted columns put them in place. Stride, dilation
-and padding live in those shifts alone, so nothing is ever multiplied by an inserted zero (Anderson
-et al. 2017, "Low-memory GEMM-based convolution algorithms for deep neural networks"). Each axis is
+A transposed convolution is a pointwise one followed by overlap-add. One matrix product gives the
+contribution of every tap: the columns. Sums of shifted columns put them in place. Stride, dilation
+and padding only affect the shifts, so nothing is multiplied by an inserted zero (Anderson et al.
+2017, "Low-memory GEMM-based convolution algorithms for deep neural networks"). Each axis is
 
 - scattered: overlap-added after the product, as above;
-- gathered: shifted before it, the neighbours of each cell going into the product's inner dimension,
-  one product a phase of the stride (Shi et al. 2016); or
+- gathered: shifted before the product. The neighbours of each cell go into its inner dimension,
+  with one product for each phase of the stride (Shi et al. 2016); or
 - shuffled, where the filter is no longer than the stride: nothing overlaps, and the columns are
   only put in another order.
 
-Works for every dtype, format, dilation and group count, compiled or not. The numbers of taps, of
-channels and of groups must be known, and the padding of every axis.
+It works for every dtype, format, dilation and group count, compiled or not. The numbers of taps,
+channels and groups must be known, and the padding of every axis.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import BACKPROP_INPUT, Function
 from tf_conv3d_grad.tensorflow.environment import Environment
 
-# In channels up to which filters as long as the stride are a product and a transposition that beat
-# TensorFlow's kernel uncompiled: with 16^3 taps and 4 channels that takes 9 ms, oneDNN 84.
+# For up to so many in channels, a filter as long as the stride is one product and one
+# transposition, faster than TensorFlow's kernel even uncompiled: 9 ms with 16^3 taps and 4
+# channels, oneDNN 84.
 _MAX_CHANNELS_UNCOMPILED = 4
 
 
 class OverlapAdd(Lowering):
-  """See above."""
+  """One matrix product for all taps, then sums of shifted columns."""
 
   name = "overlap_add"
 
   def offers(
     self, function: Function, problem: Problem, environment: Environment
   ) -> list[Offer]:
-    """Returns plans compiled, uncompiled or both, as the environment has it."""
+    """Returns compiled plans, uncompiled plans or both, depending on the environment."""
     if function is not BACKPROP_INPUT or environment.device == "GPU":
       return []
     canonical = problem.canonical
@@ -69,7 +70,7 @@ class OverlapAdd(Lowering):
     return problem.in_channels <= _MAX_CHANNELS_UNCOMPILED and canonical.is_non_overlapping
 
   def multiplies_padding(self, function: Function, problem: Problem, plan: Plan) -> bool:
-    """Returns whether padding is multiplied; what is scattered is multiplied as it is."""
+    """Returns whether padding is multiplied, which it is only along gathered axes."""
     del function
     if not problem.is_static:
       return True  # what is known of the axes does not say
@@ -80,7 +81,7 @@ class OverlapAdd(Lowering):
     )
 
   def untiled(self, plan: Plan) -> Plan:
-    """Returns the same plan, computing everything at a time."""
+    """Returns the same plan without tiles."""
     return plan.untiled()
 
   def backprop_input(

@@ -1,4 +1,4 @@
-"""The columns of an overlap-add: what every tap contributes, by one matrix product a phase.
+"""The columns of an overlap-add: what every tap contributes, by one matrix product for each phase.
 
 Held channels first they are `[groups, taps * in channels of a group, batch, depth, height, width]`,
 held channels last `[groups * batch, depth, height, width, taps * in channels of a group]`.
@@ -19,11 +19,12 @@ from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST, rearranged
 from tf_conv3d_grad.problem.sizes import Size
 
-# Where nothing overlaps, XLA's product over so few channels takes five times as long as a loop over
-# the cells: 32^3 cells, 3 channels to 64, 7.0 and 1.4 ms.
+# Where nothing overlaps, XLA's product over up to so many channels takes five times as long as a
+# loop over the cells: 7.0 and 1.4 ms for 32^3 cells, from 3 channels to 64.
 _MAX_INNER = 4
-# A depthwise problem's products of more taps than this are added up in a loop over one axis: 5^3
-# taps on 16^3 cells of 96 channels take 59 ms at once and 10 in a loop, to compile 1.4 s and 0.7.
+# The products of a depthwise problem with more taps than this are added up in a loop over one axis.
+# 5^3 taps on 16^3 cells of 96 channels take 59 ms at once and 10 in a loop; compiling takes 1.4 s
+# and 0.7.
 _MAX_PRODUCTS = 64
 
 
@@ -34,8 +35,8 @@ class PhasedAxis(NamedTuple):
     axis: The axis.
     phases: The phases of the result that any tap reaches.
     cells: The cells of each phase.
-    front: The largest shift: so many cells must stand in front of the rows to gather from them.
-    padded: How many cells these must have, for every shift to be a plain window.
+    front: The largest shift: how many cells must be in front of the rows to gather from them.
+    padded: How many cells the rows must have, so that every shift is a plain window.
   """
 
   axis: Axis
@@ -124,10 +125,11 @@ def product(
 def _stacked(rows: tf.Tensor, plan: Plan, neighbours: list[Neighbours]) -> tf.Tensor:
   """Returns the padded rows with each cell's neighbours: a dimension of taps for each of the axes.
 
-  These stand before the channels, wherever the plan has those. Axis by axis, and stacked: XLA's
-  loop over a concatenation of channels asks of every element whose it is, that over a stack of
-  every run of channels, and the fewer there are to ask about, the faster. For 28 MB of 3 runs of 64
-  that is 2.7 against 12.9 ms, for 10 MB of 9 runs 1.7 against 2.9, or 4.1 in one stack.
+  The taps come before the channels, wherever the plan has those. Neighbours are stacked axis by
+  axis. In a concatenation of channels, XLA's loop asks of every element which neighbour it comes
+  from; in a stack, it asks of every run of channels. The fewer there are to ask about, the faster.
+  28 MB of 3 runs of 64 take 2.7 ms stacked and 12.9 concatenated. 10 MB of 9 runs take 1.7 ms axis
+  by axis, 4.1 in one stack, and 2.9 concatenated.
   """
   for place, each in enumerate(neighbours):
     dimension = plan.rows.spatial[each.number]
@@ -139,7 +141,7 @@ def _stacked(rows: tf.Tensor, plan: Plan, neighbours: list[Neighbours]) -> tf.Te
 
 
 def _by_group(rows: tf.Tensor, plan: Plan, groups: int, gathered: int, out: int) -> tf.Tensor:
-  """Returns rows as matrices of the product, one a group where there are several.
+  """Returns rows as matrices of the product, one for each group.
 
   Channels first that is `[gathered taps * out channels of a group, cells]`, last the transpose.
   """
@@ -167,7 +169,7 @@ def depthwise(
   weights = tf.reshape(weights, [*counts, groups, out])
   if math.prod(counts) <= _MAX_PRODUCTS:
     total = shifts.added(_scaled(plan, _shifted(rows, plan, neighbours), weights))
-  else:  # One loop over all products would be long to compile, and slow.
+  else:  # One loop over all products would take long to compile and to run.
     place = max(range(len(neighbours)), key=counts.__getitem__)
     longest = neighbours[place]
     others = [*neighbours[:place], *neighbours[place + 1 :]]

@@ -1,4 +1,4 @@
-"""What an overlap-add is expected to take, by its plan."""
+"""How long an overlap-add is expected to take, by its plan."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from tf_conv3d_grad.lowering.overlap_add.plan import Plan
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
 
-# With rows channels last and columns channels first, both are transposed: twice the gathering.
+# With rows channels last and columns channels first, both are transposed: gathering takes twice as
+# long.
 _GATHER_TRANSPOSED = 2
-# Bytes of columns added up: more than the cache holds go slower, and so do runs of 1 or 2 channels;
-# columns held channels first are rows of cells, and go faster.
+# Bytes a second of adding columns up. Columns larger than the cache are slower, and so are runs of
+# 1 or 2 channels. Columns held channels first are rows of cells, and faster.
 _SCATTER_RATE, _SCATTER_CHANNEL_RATE = 8e9, 3.4e9
 _SCATTER_FIRST_RATE = 15e9
 _CACHE_BYTES, _OUT_OF_CACHE_RATE = 12 << 20, 5.4e9
-# Bytes of a filter whose gathered taps have to stand beside its out channels.
+# Bytes a second of a filter whose gathered taps have to be moved beside its out channels.
 _FILTER_RATE = 2.2e9
-# One more operation to call, trace or compile.
+# Seconds of one more operation.
 _OPERATION = 10e-6
-# A depthwise problem's shifts, products and sums, fused into one loop.
+# Products a second of a depthwise problem, whose shifts, products and sums are one loop.
 _DEPTHWISE_RATE = 5e9
 # Without XLA every shifted column is copied before it is added: measured 2 to 4 times slower. Where
-# nothing overlaps that is one product and one transposition: 1.3 to 1.8 times. Either is so many
-# times as slow, and takes so many seconds of calls.
+# nothing overlaps it is one product and one transposition: 1.3 to 1.8 times slower. For each of the
+# two: how many times slower it is, and how many seconds its calls take.
 _UNCOMPILED_FACTOR, _UNCOMPILED_SECONDS = 3.0, 1.8e-3
 _UNCOMPILED_CELLWISE_FACTOR, _UNCOMPILED_CELLWISE_SECONDS = 1.6, 2e-4
 
 
 def of_plan(problem: Problem, plan: Plan) -> Cost:
-  """Returns the cost of a plan for a canonical, static problem, inside of what XLA compiles."""
+  """Returns the cost of a plan for a canonical, static problem, inside of XLA."""
   if problem.is_depthwise:
     return Cost(cost.flops(problem) / _DEPTHWISE_RATE, 0)
   dtype = accumulation_dtype(problem.dtype)

@@ -14,18 +14,19 @@ from tf_conv3d_grad.problem import geometry, sizes
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST, NCDHW, Layout
 
-# Columns to hold for the sake of the cache, besides what memory allows.
+# Bytes of columns to hold so that they fit a cache, besides as many as memory allows.
 _CACHE_COLUMN_BYTES = (16 << 20, 6 << 20)
-# Python unrolls the taps and phases of an axis; beyond these only a loop is sensible.
+# Python unrolls the taps and phases of an axis. Beyond so many, only a loop is sensible.
 _MAX_UNROLLED = 64
 _MAX_PHASES = 64
-# Neighbours gathered, beyond which XLA takes long to compile.
+# XLA takes long to compile more gathered neighbours than this.
 _MAX_NEIGHBOURS = 27
-# Cells of a row from which on height and width, as the inner loops, are worth it.
+# Rows of at least so many cells are worth height and width as the inner loops.
 _LEAST_WIDTH = 16
-# In channels up to which columns are worth holding channels first: a run of more is long enough.
+# Columns of up to so many in channels are worth holding channels first. Longer runs are long
+# enough.
 _MAX_FEW_CHANNELS = 8
-# Out channels up to which rows with all axes gathered are held channels first.
+# With all axes gathered, rows of up to so many out channels are held channels first.
 _MAX_FEW_ROWS = 4
 
 

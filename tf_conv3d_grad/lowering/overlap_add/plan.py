@@ -1,4 +1,4 @@
-"""What there is to choose about an overlap-add."""
+"""The choices in computing an overlap-add."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Plan:
     tile: How many depth and height cells are computed at a time; None for all.
     samples: How many samples are computed at a time, a divisor of the batch; None for all. Where
       depth or height is tiled it is one.
-    in_xla: Whether it is part of what XLA compiles: only there is a loop over cells fused, and a
-      tile written into its place.
+    in_xla: Whether it is part of what XLA compiles. Only there is a loop over cells fused, and a
+      tile written in its place.
   """
 
   gathered: tuple[bool, bool, bool] = (False, False, False)
@@ -31,7 +31,7 @@ class Plan:
   in_xla: bool = False
 
   def untiled(self) -> Plan:
-    """Returns the same plan, computing everything at a time."""
+    """Returns the same plan without tiles."""
     return dataclasses.replace(self, tile=(None, None), samples=None)
 
   def fields(self) -> dict:

@@ -1,4 +1,4 @@
-"""Computing the gradient in the input by overlap-add: tile by tile, phase by phase."""
+"""Computes the gradient in the input by overlap-add: tile by tile, phase by phase."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def backprop_input(
   """Returns the gradient of the convolution in its input."""
   dtype = accumulation_dtype(problem.dtype)
   rows = rearranged(tf.cast(out_backprop, dtype), problem.layout, plan.rows)
-  # Before anything is cut: tiles would read the padding that idle taps reach, and multiply it.
+  # Before tiles are cut: they would read the padding that idle taps reach, and multiply it.
   filter = problem.live_taps(tf.cast(filter, dtype))  # noqa: A001
   problem = problem.canonical
   depth, height = (tiles.of_result(axis, tile) for axis, tile in zip(problem.axes, plan.tile))
@@ -94,7 +94,7 @@ def _of_tile(problem: Problem, plan: Plan, filter: tf.Tensor, rows: tf.Tensor) -
   shuffled = [a for a in range(3) if axes[a].is_shuffled]
   gathered = [a for a in range(3) if plan.gathered[a] and a not in shuffled]
   scattered = [a for a in range(3) if a not in shuffled and a not in gathered]
-  # Axis by axis, columns shrink where there are more taps than phases, and grow where fewer.
+  # Columns shrink on axes with more taps than phases, and grow on axes with fewer.
   scattered.sort(key=lambda a: axes[a].stride / axes[a].taps)
   phased = {a: PhasedAxis.of(axes[a]) for a in (*gathered, *scattered)}
   # What is gathered is padded once, to be windows of one tensor. Along a scattered axis nothing is

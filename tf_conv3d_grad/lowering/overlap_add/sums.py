@@ -1,4 +1,4 @@
-"""From columns to the result: shifted and added up, phases interleaved, shuffled taps moved."""
+"""From columns to the result: shifts and adds them up, interleaves phases, moves shuffled taps."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, rearranged
 from tf_conv3d_grad.problem.sizes import Size
 
-# Sums of more shifted columns than this are taken one axis at a time: their loop would hold that
-# many addresses, and XLA takes long to compile it. Held channels last, each short run of channels
-# would have its place tested once for every term: 9 terms of 32 take 10% longer at once. Likewise
-# where there are more than so many in all the phases together.
+# Sums of more shifted columns than this are taken one axis at a time. At once, their loop would
+# hold that many addresses, and XLA takes long to compile it. Channels last, the place of each short
+# run of channels would be tested once for every term: 9 terms of 32 take 10% longer at once. The
+# second number is the limit for all phases together.
 _MAX_TERMS = 32
 _MAX_TERMS_CHANNELS_LAST = 8
 _MAX_TERMS_OF_PHASES = 64
@@ -77,7 +77,7 @@ def interleaved(
 def shuffled(
   columns: tf.Tensor, problem: Problem, plan: Plan, taps: dict[int, int]
 ) -> tf.Tensor:
-  """Moves the taps of the shuffled axes, all that are left, in between the cells.
+  """Moves the taps of the shuffled axes, which are all that are left, in between the cells.
 
   Args:
     columns: `taps` and in channels of a group are the values of each cell.
