@@ -7,6 +7,7 @@ from unittest import mock
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
+import tf_conv3d_grad
 from tests import testing
 from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance import differential, oracle
@@ -180,6 +181,17 @@ class DtypeTest(testing.OpTestCase):
 
     compute = compute if eager else tf.function(compute, autograph=False)
     self.assert_right(case, case.arguments(), compute(*testing.tensors(case)))
+
+
+class ConstantsTest(testing.OpTestCase):
+  @parameterized.parameters(
+    "mb1_id2_ic1oc1_k2s1d1_ndhwc_bf16_fwd", "mb1_id4_ic1oc2_k3s1d1_ndhwc_bf16_bwd_w"
+  )
+  def test_the_optimizer_computes_no_bfloat16_ahead_of_time(self, text):
+    case = Case.parse(text)
+    arguments = case.arguments(0)
+    constant = tf.function(lambda: getattr(tf_conv3d_grad, case.direction.op)(**arguments))
+    self.assert_right(case, arguments, constant())
 
 
 class BySampleTest(testing.OpTestCase):

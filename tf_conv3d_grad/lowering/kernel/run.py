@@ -35,9 +35,20 @@ def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) ->
   inner = inner.replace(padding=problem.unambiguous_padding)
   filter = _cast(filter, inner.dtype)  # noqa: A001
   input = _adapted(input, problem, inner)  # noqa: A001
+  input = _not_folded(input)  # noqa: A001
   input = private.without_wrong_shape(input, inner.padding, inner.dilations)  # noqa: A001
   result = private.raw_conv3d(input=input, filter=filter, **_attributes(inner))
   return _restored(result, problem, inner)
+
+
+def _not_folded(tensor: tf.Tensor) -> tf.Tensor:
+  """Returns a tensor of which TensorFlow's optimizer computes no convolution ahead of time.
+
+  Of constants in bfloat16 it would, by Eigen's kernel, which adds up in that dtype.
+  """
+  if tensor.dtype.size > 2 or private.is_called_by_vectorized_loop():
+    return tensor
+  return private.unknown_to_the_optimizer(tensor)
 
 
 def backprop_input(
@@ -123,7 +134,7 @@ def backprop_filter(
     out_backprop = _phases(inner, out_backprop, [0] * 3, [axis.output for axis in phases.axes])
     inner = phases
   result = private.raw_backprop_filter(
-    input=input,
+    input=_not_folded(input),
     filter_sizes=tf.cast(sizes.as_tensor(inner.filter_shape), tf.int32),
     out_backprop=out_backprop,
     **_attributes(inner),
