@@ -92,6 +92,11 @@ class ResultsTest(testing.OpTestCase):
     specs = [tf.TensorSpec(shape, problem.dtype) for shape in shapes]
     of_any = tf.function(compute, jit_compile=True, autograph=False, input_signature=specs)
     self.assert_right(case, arguments, of_any(*operands))
+    none = [t if name == "filter" else t[:0] for name, t in zip(function.operands, operands)]
+    result = of_any(*none)
+    shape = [0, *case.result_shape[1:]] if function.result != "filter" else case.result_shape
+    self.assertSequenceEqual(result.shape, shape)
+    self.assertEqual(float(tf.reduce_sum(tf.abs(result))), 0)
 
   @parameterized.parameters(*range(20))
   def test_random_cases(self, seed):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tf_conv3d_grad.lowering import shifts
-from tf_conv3d_grad.problem import geometry
+from tf_conv3d_grad.problem import geometry, sizes
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.layout import Layout
 from tf_conv3d_grad.tensorflow import xla_onednn
@@ -22,6 +22,16 @@ def paddings(problem: Problem) -> list[tuple[int, int]]:
     reach = (axis.output - 1) * axis.stride + geometry.extent(axis.taps, axis.dilation)
     found.append((axis.pad, reach - axis.pad - axis.input))
   return found
+
+
+def at_least_one_sample(tensor: tf.Tensor, problem: Problem) -> tf.Tensor:
+  """Returns a tensor of a problem, with a sample of zeros if the run finds that it has none.
+
+  XLA compiles no loop over nothing.
+  """
+  if sizes.is_known(problem.batch):
+    return tensor
+  return shifts.pad(tensor, problem.layout.batch, 0, sizes.maximum(1 - problem.batch, 0))
 
 
 def convolution(

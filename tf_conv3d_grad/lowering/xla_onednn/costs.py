@@ -14,7 +14,7 @@ from tf_conv3d_grad.problem.functions import CONV3D, Function
 # oneDNN's convolution at its best, and how many channels of the result, or of a group of it, halve
 # that; and how many that are summed over, of one group and of one among several.
 _RATE = {tf.float32: 140e9, tf.bfloat16: 500e9}
-_HALF_RATE_RESULT, _HALF_RATE_SUM, _HALF_RATE_SUM_OF_GROUP = 20, 0.3, 10
+_HALF_RATE_RESULT, _HALF_RATE_SUM, _HALF_RATE_SUM_OF_GROUP = 20, 0.3, 5
 _DEPTHWISE_RATE = {tf.float32: 12e9, tf.bfloat16: 12e9}
 # The gradient in the filter as a convolution, and how many out channels of a group halve it.
 _FILTER_GRADIENT_RATE, _HALF_RATE_OUT = 100e9, 10

@@ -46,7 +46,10 @@ def _sum(
 ) -> tf.Tensor:
   """Returns the gradient, added up piece by piece."""
   layout = problem.layout
-  input, out_backprop = (tf.cast(each, plan.dtype) for each in (input, out_backprop))  # noqa: A001
+  input, out_backprop = (  # noqa: A001
+    call.at_least_one_sample(tf.cast(tensor, plan.dtype), problem)
+    for tensor in (input, out_backprop)
+  )
   depth = tiles.of_output(problem.axes[0], plan.depth)
   samples = plan.samples or problem.batch
   convolution = as_convolution(problem, plan)
@@ -68,7 +71,7 @@ def _sum(
       gradient = shifts.window(gradient, plane, piece * depth.axis.output, depth.axis.output)
     return _of_piece(problem, convolution, window, gradient)
 
-  count = problem.batch // samples * depth.count
+  count = sizes.maximum(problem.batch, 1) // samples * depth.count
   total = tiles.sum(compute, count, tf.zeros(problem.filter_shape, plan.dtype))
   return tf.cast(total, problem.dtype)
 

@@ -108,10 +108,14 @@ def _of_batch(
   if sizes.is_known(problem.batch):
     return compute(problem.batch, operand)
 
-  def of_sample(index: tf.Tensor) -> tf.Tensor:
-    return compute(1, shifts.window(operand, problem.layout.batch, index, 1))
+  dimension = problem.layout.batch
+  samples = call.at_least_one_sample(operand, problem)
 
-  return shifts.merge(tiles.map(of_sample, problem.batch, operand.dtype), problem.layout.batch)
+  def of_sample(index: tf.Tensor) -> tf.Tensor:
+    return compute(1, shifts.window(samples, dimension, index, 1))
+
+  results = tiles.map(of_sample, sizes.maximum(problem.batch, 1), operand.dtype)
+  return shifts.window(shifts.merge(results, dimension), dimension, 0, problem.batch)
 
 
 def _refitted(result: tf.Tensor, problem: Problem) -> tf.Tensor:
