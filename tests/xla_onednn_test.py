@@ -286,5 +286,23 @@ np.save(sys.argv[1] + "/result.npy", model.step(np.load(sys.argv[1] + "/volume.n
     np.testing.assert_allclose(loaded, result, rtol=1e-4, atol=1e-4 * np.abs(result).max())
 
 
+@absltest.skipUnless(HERE, xla_onednn.why_not(tf.float32))
+class VectorizedTest(parameterized.TestCase):
+  """TensorFlow takes apart what was traced with the call, and can vectorize none."""
+
+  @parameterized.parameters(False, True)
+  def test_after_it_was_traced(self, compiled):
+    filter = tf.random.stateless_normal([3, 3, 3, 16, 32], (1, 2))
+    volumes = tf.random.stateless_normal([3, 2, 12, 12, 12, 16], (3, 4))
+
+    @tf.function(jit_compile=True)
+    def convolution(volume):
+      return tf_conv3d_grad.Conv3D(volume, filter, [1] * 5, "SAME")
+
+    expected = tf.stack([convolution(volume) for volume in volumes])
+    vectorized = tf.function(lambda: tf.vectorized_map(convolution, volumes), jit_compile=compiled)
+    np.testing.assert_allclose(vectorized(), expected, rtol=1e-4, atol=1e-4)
+
+
 if __name__ == "__main__":
   absltest.main()

@@ -219,13 +219,18 @@ class Replaceable:
   """A function for what XLA compiles, in whose place a SavedModel has another one.
 
   A graph calls a function by its name. While TensorFlow saves, `_Replaced` gives that name the
-  other function's body.
+  other function's body. So it does where TensorFlow vectorizes a loop, which takes functions apart.
   """
 
   def __init__(self, compute: Callable, instead: Callable) -> None:
     """Keeps two functions of two tensors that return the same; `instead` runs everywhere."""
     self._compute = tf.function(compute, autograph=False)
-    self._instead = tf.function(instead, autograph=False)
+
+    def named_apart(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+      with tf.name_scope("portable"):  # no operation has the name of one of `compute`
+        return instead(first, second)
+
+    self._instead = tf.function(named_apart, autograph=False)
 
   def __call__(self, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     """Calls the function in the graph that is being built, which XLA is going to compile."""
@@ -245,7 +250,7 @@ class Replaceable:
 
 
 class _Replaced(_AtomicFunction):
-  """A function of TensorFlow's runtime that is another one wherever it is saved."""
+  """A function of TensorFlow's runtime that is another one wherever it is saved or taken apart."""
 
   @property
   def _c_func(self) -> Any:
@@ -261,8 +266,8 @@ class _Replaced(_AtomicFunction):
 
   @property
   def graph(self) -> Any:
-    """The graph of the function, or of the one in its place."""
-    return self._saved.graph if _is_saving() else super().graph
+    """The graph of the function in its place."""
+    return self._saved.graph
 
   @property
   def _saved(self) -> Any:
