@@ -1,7 +1,7 @@
 """Each function by oneDNN inside of what XLA compiles: see `tensorflow/xla_onednn.py`.
 
-Everything is made of convolutions without gaps between the cells of their input, as XLA itself gives
-them to oneDNN in TensorFlows after 2.21.
+Everything is made of convolutions without gaps between the cells of their input, which XLA itself
+gives to oneDNN in TensorFlows after 2.21.
 """
 
 from __future__ import annotations
