@@ -43,7 +43,7 @@ from tf_conv3d_grad.conformance import children, differential
 from tf_conv3d_grad.conformance.case import DATA_FORMATS, DTYPES, Case
 from tf_conv3d_grad.conformance.direction import BWD_D, BWD_W, DIRECTIONS, FWD
 
-COMMANDS = ("report", "check", "explain", "demo")
+COMMANDS = ("report", "check", "explain", "demo", "convert")
 ALL = tuple(DIRECTIONS.values())
 SMALL = "mb1_id2_ic1oc1_k1s1d1_ndhwc_f32"
 DILATED = "mb2_id7x5x6_ic4oc6g2_k3x1x2s2x1x1d2x1x3_ncdhw_f16_valid"

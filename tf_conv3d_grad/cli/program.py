@@ -11,6 +11,7 @@ import click
 
 from tf_conv3d_grad import __version__
 from tf_conv3d_grad.cli.check import check
+from tf_conv3d_grad.cli.convert import convert
 from tf_conv3d_grad.cli.demo import demo
 from tf_conv3d_grad.cli.explain import explain
 from tf_conv3d_grad.cli.report import report
@@ -59,5 +60,5 @@ def program() -> None:
   """
 
 
-for command in (report, check, explain, demo):
+for command in (report, check, explain, demo, convert):
   program.add_command(command)
