@@ -119,6 +119,28 @@ class ResultsTest(ConversionTestCase):
     self.assert_right(case, arguments, result)
 
 
+class OptimizerTest(ConversionTestCase):
+  def test_neighbours_are_not_transposed_in_between(self):
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+      volume = v1.placeholder(tf.float32, [None, 4, 8, 8, 8], "volume")
+      filter = tf.constant(np.random.default_rng(0).standard_normal([3, 3, 3, 4, 4]), tf.float32)
+      result = volume
+      for _ in range(2):
+        result = tf.nn.conv3d(result, filter, [1] * 5, "SAME", "NCDHW")
+      result = tf.nn.max_pool3d(result, 2, 2, "VALID", "NCDHW", name="result")
+      v1.saved_model.simple_save(session, str(self.source), {"in": volume}, {"out": result})
+    self.convert()
+    with tf.Graph().as_default(), v1.Session() as session:
+      v1.saved_model.load(session, ["serve"], str(self.target))
+      metadata, options = v1.RunMetadata(), v1.RunOptions(output_partition_graphs=True)
+      values = {"volume:0": np.ones([2, 4, 8, 8, 8])}
+      session.run("result:0", values, options=options, run_metadata=metadata)
+    ops = [node.op for graph in metadata.partition_graphs for node in graph.node]
+    self.assertLen([op for op in ops if "Transpose" in op], 2)
+    self.assertNotIn("PartitionedCall", ops)
+
+
 class ChangesTest(ConversionTestCase):
   @parameterized.parameters("_fwd", "", "_bwd_w")
   def test_what_every_cpu_takes_stays(self, direction):
@@ -249,6 +271,13 @@ class CompiledFunctionsTest(ConversionTestCase):
     self.assertIn(rewriting.FUNCTION, ops)
     self.assertIn("Conv3D", ops)
     self.assertFalse(self.marked(self.target))
+    # Nor is what wraps it once it is loaded.
+    specs = [
+      each.function.function_spec
+      for each in files.read(self.target).meta_graphs[0].object_graph_def.nodes
+      if each.WhichOneof("kind") == "function"
+    ]
+    self.assertEqual([spec.jit_compile for spec in specs], [0])
     arguments = case.arguments()
     tensors = {name: arguments[name] for name in case.direction.operands}
     self.assert_right(case, arguments, self.load().call(**tensors)["result"])

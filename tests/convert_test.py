@@ -291,6 +291,12 @@ class RefusedTest(ConvertTestCase):
       self.assertIn("target exists already", self.refused())
     self.assertEmpty(list(self.target.iterdir()))
 
+  def test_a_destination_in_the_model(self):
+    saved_models.of_case(FIRST, self.source)
+    self.target = self.source / "target"
+    self.assertIn("must not be inside of", self.refused())
+    self.assertNotIn("target", {path.name for path in self.source.iterdir()})
+
   def test_a_destination_in_no_folder(self):
     saved_models.of_case(FIRST, self.source)
     self.target = self.folder / "nowhere" / "target"
@@ -317,6 +323,17 @@ class RefusedTest(ConvertTestCase):
     output = self.refused()
     self.assertIn("Conv3D", output)
     self.assertIn(message, output)
+
+  def test_shapes_that_fit_no_tensor(self):
+    saved_models.of_case(FIRST, self.source)
+    model = files.read(self.source)
+    for function in model.meta_graphs[0].graph_def.library.function:
+      for attributes in function.arg_attr.values():
+        for shape in attributes.attr["_output_shapes"].list.shape:
+          if [each.size for each in shape.dim[1:]] == list(FIRST.shape_of("input"))[1:]:
+            shape.dim[1].size = 3  # in channels, of which the filter takes four
+    (self.source / files.GRAPHS).write_bytes(model.SerializeToString())
+    self.assertIn("cannot be valid", self.refused())
 
   @absltest.skipUnless(hasattr(os, "mkfifo"), "there are no pipes")
   def test_what_is_no_file(self):

@@ -81,7 +81,10 @@ def convert(
       comparisons = []
       if compare and converted.changes:
         comparisons = _compared(converted, length)
-        output.print(_table_of_comparisons(comparisons))
+        if comparisons:
+          output.print(_table_of_comparisons(comparisons))
+        else:
+          console.print_line(output, "there is no signature to compare", "yellow")
       bad = (comparison.DIFFERS, comparison.FAILS)
       wrong = [each for each in comparisons if each.status in bad]
       if not wrong:

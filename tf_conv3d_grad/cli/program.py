@@ -50,6 +50,8 @@ def _exit(reason: str) -> NoReturn:
 def program() -> None:
   """Shows what the ops of a 3-D convolution do on this machine: TensorFlow's and this package's.
 
+  And converts finished models, so that CPUs run them.
+
   A CASE is a call in a short notation: mb1_id32_ic16oc32g2_k3s2d1_ncdhw_f16_valid is a batch of 1,
   an input of 32^3, 16 in channels, 32 out channels, 2 groups, a filter of 3x3x3 taps, stride 2,
   dilation 1, channels first, float16, VALID padding. Unequal axes are written k3x1x2; without g

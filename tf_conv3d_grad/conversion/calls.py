@@ -66,10 +66,6 @@ def trace(
     exported = tf.compat.v1.train.export_meta_graph(graph=graph, strip_default_attrs=True)
   node = next(node for node in exported.graph_def.node if node.name == result.op.name)
   functions = list(exported.graph_def.library.function)
-  if not is_compiled:
-    # The probes in it that ask for memory count as a state. Nothing is to wait for them outside.
-    node.op = "PartitionedCall"
-    node.attr.pop("_read_only_resource_inputs", None)
   for function in functions:
     _put_in_scope(function)
   _rename([node], functions, label)

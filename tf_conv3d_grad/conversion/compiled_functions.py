@@ -17,18 +17,19 @@ _MARK = "_XlaMustCompile"
 _NOT_INLINED = "_noinline"
 
 
-def undo(all_graphs: Sequence[Graph]) -> set[str]:
+def undo(meta_graph: Any) -> set[str]:
   """Has functions no longer compiled, of those that need not be.
 
   That is where something in them is refused uncompiled which can be rewritten, and nothing has no
   kernel at all.
 
   Args:
-    all_graphs: The graphs of a model.
+    meta_graph: A MetaGraphDef, which is changed in place.
 
   Returns:
     The names of the functions.
   """
+  all_graphs = graphs.of(meta_graph)
   undone = set()
   for name in _compiled(all_graphs):
     nodes = [node for graph in graphs.reached(all_graphs, [name]) for node in graph.nodes]
@@ -40,6 +41,10 @@ def undo(all_graphs: Sequence[Graph]) -> set[str]:
     for node in graph.nodes:
       if undone.intersection(node.calls()):
         _unmark(node.definition, _MARK)
+  for each in meta_graph.object_graph_def.nodes:
+    # What is loaded is a function around these, which would be compiled with all in it.
+    if undone.intersection(each.function.concrete_functions):
+      each.function.function_spec.ClearField("jit_compile")
   return undone
 
 

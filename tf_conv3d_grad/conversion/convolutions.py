@@ -16,7 +16,7 @@ from tf_conv3d_grad.problem.axis import output_length
 from tf_conv3d_grad.problem.definition import Attributes, Problem
 from tf_conv3d_grad.problem.functions import CONV3D, FILTER, INPUT, OUTPUT
 from tf_conv3d_grad.problem.layout import NDHWC, OF_DATA_FORMAT
-from tf_conv3d_grad.tensorflow import private
+from tf_conv3d_grad.tensorflow import memory, private
 from tf_conv3d_grad.tensorflow.environment import Environment
 
 # The tensors of a convolution, in the order in which its operations take those that they take. In
@@ -118,7 +118,8 @@ class Convolution:
     )
     offer = policy.choose(function, problem, self.environment)
     operands = [tensors[name] for name in function.operands]
-    result = offer.lowering.prepared(function, problem, offer.plan)(*operands)
+    with memory.unprobed():
+      result = offer.lowering.prepared(function, problem, offer.plan)(*operands)
     result.set_shape(sizes.static(functions.shape(function.result, problem)))
     return result
 

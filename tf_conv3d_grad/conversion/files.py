@@ -6,6 +6,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -58,8 +59,8 @@ def _instead(folder: pathlib.Path) -> str:
   """Returns what is wrong with a path that is not a SavedModel's."""
   if folder.suffix in (".keras", ".h5", ".hdf5") and folder.is_file():
     return (
-      f"{folder} is a file of Keras's and no SavedModel: load it with keras.saving.load_model, "
-      "call tf_conv3d_grad.patch_tensorflow(), and use it or export it (docs/integration.md)"
+      f"{folder} is a file of Keras's and no SavedModel: load it with keras.saving.load_model, and "
+      "use it with tf_conv3d_grad.patch_tensorflow(), or export it and convert what is exported"
     )
   for name, what in _FOREIGN.items():
     if (folder / name).exists():
@@ -135,6 +136,8 @@ def copy(
   except shutil.Error as error:
     _, _, what = error.args[0][0]
     raise ModelError(f"cannot copy {source}: {what}") from None
+  for path, _, _ in os.walk(folder):  # a model may be in folders that nobody may write into
+    os.chmod(path, os.stat(path).st_mode | stat.S_IRWXU)
 
 
 def _link(source: str, destination: str) -> None:

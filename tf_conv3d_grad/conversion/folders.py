@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tf_conv3d_grad.conversion import comparison, files, rewriting
 from tf_conv3d_grad.conversion.comparison import Signature
+from tf_conv3d_grad.conversion.errors import ModelError
 from tf_conv3d_grad.conversion.rewriting import Change
 from tf_conv3d_grad.tensorflow.environment import Environment
 
@@ -48,6 +49,8 @@ def convert(source: pathlib.Path, destination: pathlib.Path) -> Iterator[Convert
     ModelError: If the model is malformed, or the destination exists.
   """
   model = files.read(source)
+  if source.resolve() in destination.absolute().resolve().parents:
+    raise ModelError(f"{destination} must not be inside of {source}")
   changes: list[Change] = []
   with files.beside(destination) as folder:
     runnable = type(model)()

@@ -125,10 +125,12 @@ class Graph:
 
   def _index(self, node: Node, place: list[str]) -> int | None:
     """Returns which of a node's outputs "node", "node:1" or in a function "node:output:1" is."""
+    number = place[-1] if place else "0"
+    if len(place) > 2 or not number.isdecimal():
+      return None
     if len(place) < 2:
-      return int(place[0]) if place else 0
-    name, number = place
-    first = 0
+      return int(number)
+    name, first = place[0], 0
     operation = self._operations.get(node.op)
     for output in operation.output_arg if operation else ():
       if output.name == name:

@@ -62,7 +62,7 @@ def convert(meta_graph: Any) -> list[Change]:
   Raises:
     ModelError: If something in it is malformed.
   """
-  undone = compiled_functions.undo(graphs.of(meta_graph))
+  undone = compiled_functions.undo(meta_graph)
   changes = [Change(FUNCTION, name) for name in sorted(undone)]
   return changes + _unpin(meta_graph) + _rewrite(meta_graph, refusals.ANY_CPU, is_compiled=False)
 
@@ -143,8 +143,9 @@ def _traced(operation: _Operation, node: Node, is_compiled: bool) -> Call:
     if is_compiled:
       return calls.trace(operation.as_it_was, operation.signature, operation.label, True)
     return calls.trace(operation, operation.signature, operation.label)
-  except (ValueError, TypeError) as error:
-    raise ModelError(f"{node} cannot be valid: {error}") from None
+  except Exception as error:  # Sizes that no tensor has end in errors of many types.
+    message = str(error).partition("\n")[0] or type(error).__name__
+    raise ModelError(f"{node} cannot be valid: {message}") from None
 
 
 def _add(meta_graph: Any, new: Iterable[Call]) -> None:
