@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
-from tests import cli_test, saved_models, testing
+from tests import command_line, saved_models, testing
 from tf_conv3d_grad.conformance import children
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.conversion import comparison, files
@@ -81,7 +81,7 @@ def of_session(folder):
     v1.saved_model.simple_save(session, str(folder), {"volume": volume}, outputs)
 
 
-class ConvertTestCase(cli_test.CommandLineTestCase):
+class ConvertTestCase(command_line.CommandLineTestCase):
   def setUp(self):
     super().setUp()
     self.folder = saved_models.folder_of(self)
