@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
+import tf_conv3d_grad
 from tests import saved_models, testing
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case
@@ -101,6 +102,23 @@ class ResultsTest(ConversionTestCase):
     for name, value in (("result", expected), ("gradient", tape.gradient(expected, wide))):
       value = tf.transpose(value, back).numpy()
       np.testing.assert_allclose(found[name].numpy().astype("f"), value, atol=2e-2)
+
+  def test_shapes_that_tensorflow_infers_wrong_are_not_relied_on(self):
+    first = Case.parse("mb2_id5x8x9_ic4oc4_k3s1d1x1x2_ncdhw_f64_valid_fwd")
+    filter, volume = (tf.constant(first.arguments()[name]) for name in ("filter", "input"))
+
+    def call(volume, filter, convolve=tf.raw_ops.Conv3D):
+      # 3x6x5 cells, which TensorFlow takes to be 3x4x7.
+      result = convolve(input=volume, filter=filter, **first.attributes())
+      pads = [[0, 0]] * 2 + [[1, 1]] * 3
+      return {"result": convolve(input=tf.pad(result, pads), filter=filter, **first.attributes())}
+
+    specs = [tf.TensorSpec(each.shape, each.dtype) for each in (volume, filter)]
+    saved_models.of_function(lambda a, b: call(a, b), self.source, *specs)
+    self.assertLen(self.convert(), 2)
+    result = self.load().call(volume, filter)["result"]
+    expected = call(volume, filter, tf_conv3d_grad.Conv3D)["result"]
+    np.testing.assert_allclose(result.numpy(), expected.numpy(), atol=1e-10)
 
   def test_nodes_that_are_put_in_the_place_of_a_call_have_names_of_their_own(self):
     case = Case.parse(FIRST.replace("f32", "f16"))

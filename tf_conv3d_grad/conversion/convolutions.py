@@ -35,6 +35,8 @@ class Convolution:
     dtype: The dtype of its tensors.
     sizes_dtype: The dtype of its result's sizes, if it takes them.
     shapes: Of input, filter and output what is known: integers, and None for the rest.
+    shows_shape: Whether the shape of the result may be inferred. Where others are recorded wrong,
+      TensorFlow would find that they disagree.
     environment: Where it is to run.
   """
 
@@ -43,6 +45,7 @@ class Convolution:
   dtype: tf.DType
   sizes_dtype: tf.DType
   shapes: tuple[_Shape, _Shape, _Shape]
+  shows_shape: bool
   environment: Environment
 
   @classmethod
@@ -76,6 +79,7 @@ class Convolution:
       dtype=node.dtype(),
       sizes_dtype=node.dtype("Tshape") or tf.int32,
       shapes=(shapes[0], shapes[1], shapes[2]),
+      shows_shape=node.graph.has_right_shapes,
       environment=environment,
     )
 
@@ -120,6 +124,8 @@ class Convolution:
     operands = [tensors[name] for name in function.operands]
     with memory.unprobed():
       result = offer.lowering.prepared(function, problem, offer.plan)(*operands)
+    if not self.shows_shape:
+      return tf.raw_ops.PlaceholderWithDefault(input=result, shape=[None] * 5)
     result.set_shape(sizes.static(functions.shape(function.result, problem)))
     return result
 
