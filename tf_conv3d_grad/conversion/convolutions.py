@@ -17,7 +17,6 @@ from tf_conv3d_grad.problem.definition import Attributes, Problem
 from tf_conv3d_grad.problem.functions import CONV3D, FILTER, INPUT, OUTPUT
 from tf_conv3d_grad.problem.layout import NDHWC, OF_DATA_FORMAT
 from tf_conv3d_grad.tensorflow import memory, private
-from tf_conv3d_grad.tensorflow.environment import Environment
 
 # The tensors of a convolution, in the order in which its operations take those that they take. In
 # the place of its result an operation takes that one's sizes, and `Conv3D` takes nothing.
@@ -37,7 +36,6 @@ class Convolution:
     shapes: Of input, filter and output what is known: integers, and None for the rest.
     shows_shape: Whether the shape of the result may be inferred. Where others are recorded wrong,
       TensorFlow would find that they disagree.
-    environment: Where it is to run.
   """
 
   op: str
@@ -46,10 +44,9 @@ class Convolution:
   sizes_dtype: tf.DType
   shapes: tuple[_Shape, _Shape, _Shape]
   shows_shape: bool
-  environment: Environment
 
   @classmethod
-  def of(cls, node: Node, environment: Environment) -> Convolution:
+  def of(cls, node: Node) -> Convolution:
     """Returns what a node computes.
 
     Raises:
@@ -80,7 +77,6 @@ class Convolution:
       sizes_dtype=node.dtype("Tshape") or tf.int32,
       shapes=(shapes[0], shapes[1], shapes[2]),
       shows_shape=node.graph.has_right_shapes,
-      environment=environment,
     )
 
   @property
@@ -101,7 +97,7 @@ class Convolution:
     ]
 
   def __call__(self, *inputs: tf.Tensor) -> tf.Tensor:
-    """Returns the result, computed by operations that run in the environment."""
+    """Returns the result, computed by operations that every CPU runs."""
     function = refusals.CONVOLUTIONS[self.op]
     tensors = dict(zip(_ROLES, inputs))
     shapes = {
@@ -120,7 +116,7 @@ class Convolution:
     problem = Problem.of_shapes(
       self.dtype, self.attributes, shapes[FILTER], shapes[INPUT], shapes[OUTPUT]
     )
-    offer = policy.choose(function, problem, self.environment)
+    offer = policy.choose(function, problem, refusals.ANY_CPU)
     operands = [tensors[name] for name in function.operands]
     with memory.unprobed():
       result = offer.lowering.prepared(function, problem, offer.plan)(*operands)

@@ -133,9 +133,7 @@ def _infers_wrong_shape(node: Node) -> bool:
 
 
 def _operation(node: Node) -> _Operation:
-  if node.op in refusals.CONVOLUTIONS:
-    return Convolution.of(node, refusals.ANY_CPU)
-  return Pooling.of(node)
+  return Convolution.of(node) if node.op in refusals.CONVOLUTIONS else Pooling.of(node)
 
 
 def _traced(operation: _Operation, node: Node, is_compiled: bool) -> Call:
