@@ -324,14 +324,15 @@ class RefusedTest(ConvertTestCase):
     self.assertIn("Conv3D", output)
     self.assertIn(message, output)
 
-  def test_shapes_that_fit_no_tensor(self):
+  @parameterized.parameters(3, 0, 2**62)  # in channels, of which the filter takes four
+  def test_shapes_that_fit_no_tensor(self, channels):
     saved_models.of_case(FIRST, self.source)
     model = files.read(self.source)
     for function in model.meta_graphs[0].graph_def.library.function:
       for attributes in function.arg_attr.values():
         for shape in attributes.attr["_output_shapes"].list.shape:
           if [each.size for each in shape.dim[1:]] == list(FIRST.shape_of("input"))[1:]:
-            shape.dim[1].size = 3  # in channels, of which the filter takes four
+            shape.dim[1].size = channels
     (self.source / files.GRAPHS).write_bytes(model.SerializeToString())
     self.assertIn("cannot be valid", self.refused())
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conversion import refusals
 from tf_conv3d_grad.conversion.errors import ModelError
 from tf_conv3d_grad.conversion.graphs import Node
@@ -96,6 +97,25 @@ class Convolution:
       if (role, function) != (OUTPUT, CONV3D)
     ]
 
+  def check(self) -> None:
+    """Checks what is known: TensorFlow ends the process over some shapes that no tensor has.
+
+    Raises:
+      ValueError: If there is no such call.
+    """
+    function = refusals.CONVOLUTIONS[self.op]
+    with tf.Graph().as_default():
+      given: dict[str, Any] = {
+        function.argument(role): tf.compat.v1.placeholder(self.dtype, shape)
+        for role, shape in zip(_ROLES, self.shapes)
+        if role in function.operands
+      }
+      if function is not CONV3D:
+        known = self.shapes[_ROLES.index(function.result)]
+        length = tf.compat.v1.placeholder(tf.int64, [])
+        given[function.asked_by] = tf.stack([length if n is None else n for n in known])
+      validation.validate(function, **given, **self._arguments)
+
   def __call__(self, *inputs: tf.Tensor) -> tf.Tensor:
     """Returns the result, computed by operations that every CPU runs."""
     function = refusals.CONVOLUTIONS[self.op]
@@ -136,14 +156,17 @@ class Convolution:
   def as_it_was(self, *inputs: tf.Tensor) -> tf.Tensor:
     """Returns the result of TensorFlow's own operation."""
     function = refusals.CONVOLUTIONS[self.op]
-    layout = OF_DATA_FORMAT[self.attributes.data_format]
     names = [
       function.asked_by if role == function.result else function.argument(role) for role in _ROLES
     ]
-    return private.raw_op(self.op)(
-      **dict(zip(names, inputs)),
-      strides=layout.arranged(1, self.attributes.strides, 1),
-      dilations=layout.arranged(1, self.attributes.dilations, 1),
-      padding=self.attributes.padding,
-      data_format=self.attributes.data_format,
-    )
+    return private.raw_op(self.op)(**dict(zip(names, inputs)), **self._arguments)
+
+  @property
+  def _arguments(self) -> dict[str, Any]:
+    layout = OF_DATA_FORMAT[self.attributes.data_format]
+    return {
+      "strides": layout.arranged(1, self.attributes.strides, 1),
+      "dilations": layout.arranged(1, self.attributes.dilations, 1),
+      "padding": self.attributes.padding,
+      "data_format": self.attributes.data_format,
+    }

@@ -70,15 +70,23 @@ def _instead(folder: pathlib.Path) -> str:
   return f"{folder} is no SavedModel: it has no file {GRAPHS}"
 
 
+def require_free(destination: pathlib.Path) -> None:
+  """Checks that nothing is where a model is to be written.
+
+  Raises:
+    ModelError: If something is.
+  """
+  if os.path.lexists(destination):
+    raise ModelError(f"{destination} exists already")
+
+
 @contextlib.contextmanager
 def beside(destination: pathlib.Path) -> Iterator[pathlib.Path]:
   """Makes a folder beside a destination that is there while the block runs.
 
   Raises:
-    ModelError: If the destination exists, or no folder can be made there.
+    ModelError: If no folder can be made there.
   """
-  if os.path.lexists(destination):
-    raise ModelError(f"{destination} exists already")
   try:
     folder = tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.absolute().parent)
   except OSError as error:
@@ -153,6 +161,5 @@ def publish(folder: pathlib.Path, destination: pathlib.Path) -> None:
   Raises:
     ModelError: If something else has taken it.
   """
-  if os.path.lexists(destination):
-    raise ModelError(f"{destination} exists already")
+  require_free(destination)
   folder.rename(destination)

@@ -48,18 +48,20 @@ def convert(source: pathlib.Path, destination: pathlib.Path) -> Iterator[Convert
   Raises:
     ModelError: If the model is malformed, or the destination exists.
   """
-  model = files.read(source)
+  files.require_free(destination)
   if source.resolve() in destination.absolute().resolve().parents:
     raise ModelError(f"{destination} must not be inside of {source}")
+  model = files.read(source)
+  runnable = type(model)()
+  runnable.CopyFrom(model)
   changes: list[Change] = []
+  for meta_graph in model.meta_graphs:
+    changes += rewriting.convert(meta_graph)
+  if changes:
+    for meta_graph in runnable.meta_graphs:
+      rewriting.compile_refused(meta_graph, _here())
   with files.beside(destination) as folder:
-    runnable = type(model)()
-    runnable.CopyFrom(model)
-    for meta_graph in model.meta_graphs:
-      changes += rewriting.convert(meta_graph)
     if changes:
-      for meta_graph in runnable.meta_graphs:
-        rewriting.compile_refused(meta_graph, _here())
       files.write(runnable, source, folder / "original", linked=True)
       files.write(model, source, folder / "converted")
     else:  # to the byte

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import tensorflow as tf
@@ -20,6 +21,8 @@ _INPUTS: dict[str, tuple[str, ...]] = {
   "AvgPool3DGrad": ("orig_input_shape", "grad"),
   "MaxPool3DGradGrad": ("orig_input", "orig_output", "grad"),
 }
+_MOST_CELLS = 2**62
+_INT32_MAX = 2**31 - 1
 _SHAPE = "orig_input_shape"
 
 
@@ -88,6 +91,18 @@ class Pooling:
       tf.TensorSpec(shape, tf.int32 if name == _SHAPE else self.dtype)
       for name, shape in zip(_INPUTS[self.op], self.shapes)
     ]
+
+  def check(self) -> None:
+    """Checks what is known: TensorFlow ends the process over some shapes that no tensor has.
+
+    Raises:
+      ValueError: If there are no such tensors.
+    """
+    for shape in self.shapes:
+      if math.prod(length for length in shape if length is not None) > _MOST_CELLS:
+        raise ValueError(f"its tensors must have at most {_MOST_CELLS} values, got {shape}")
+    if max(*self.ksize, *self.strides) > _INT32_MAX:
+      raise ValueError(f"ksize and strides must be at most {_INT32_MAX}")
 
   def __call__(self, *inputs: tf.Tensor) -> tf.Tensor:
     """Returns the result, computed with channels last, and halves in float32."""

@@ -138,6 +138,7 @@ def _operation(node: Node) -> _Operation:
 
 def _traced(operation: _Operation, node: Node, is_compiled: bool) -> Call:
   try:
+    operation.check()
     if is_compiled:
       return calls.trace(operation.as_it_was, operation.signature, operation.label, True)
     return calls.trace(operation, operation.signature, operation.label)
