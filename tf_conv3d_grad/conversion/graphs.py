@@ -7,6 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
+# A saved node lacks what its operation has for a default.
+_DEFAULT_DTYPES = {("MaxPool3DGrad", "T"): tf.float32}
+
 
 class Node:
   """A node, with what is known of it.
@@ -36,7 +39,9 @@ class Node:
 
   def dtype(self, attribute: str = "T") -> tf.DType | None:
     """Returns an attribute that is a dtype, None if there is none."""
-    number = self.definition.attr[attribute].type if attribute in self.definition.attr else 0
+    if attribute not in self.definition.attr:
+      return _DEFAULT_DTYPES.get((self.op, attribute))
+    number = self.definition.attr[attribute].type
     try:
       return tf.as_dtype(number)
     except TypeError:
