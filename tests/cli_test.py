@@ -4,24 +4,20 @@ import dataclasses
 import errno
 import io
 import json
-import os
-import tempfile
 from unittest import mock
 from xml.etree import ElementTree
 
-import click.testing
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 from rich.console import Console
 
 import tf_conv3d_grad
-from tests import testing
+from tests import command_line, testing
 from tf_conv3d_grad.cli import (
   check,
   demo,
   malformed,
-  program,
   report,
   report_tables,
   trial,
@@ -43,34 +39,13 @@ from tf_conv3d_grad.conformance import children, differential
 from tf_conv3d_grad.conformance.case import DATA_FORMATS, DTYPES, Case
 from tf_conv3d_grad.conformance.direction import BWD_D, BWD_W, DIRECTIONS, FWD
 
-COMMANDS = ("report", "check", "explain", "demo")
+COMMANDS = ("report", "check", "explain", "demo", "convert")
 ALL = tuple(DIRECTIONS.values())
 SMALL = "mb1_id2_ic1oc1_k1s1d1_ndhwc_f32"
 DILATED = "mb2_id7x5x6_ic4oc6g2_k3x1x2s2x1x1d2x1x3_ncdhw_f16_valid"
 
 
-class CommandLineTestCase(parameterized.TestCase):
-  def setUp(self):
-    super().setUp()
-    # The commands silence it for the life of their process.
-    self.addCleanup(tf.get_logger().setLevel, tf.get_logger().level)
-
-  def invoke(self, *arguments, status=0, **environment):
-    """Runs a command line, checks its exit status and returns what it printed."""
-    environment = {"FORCE_COLOR": None, "COLUMNS": None, **environment}
-    result = click.testing.CliRunner(env=environment).invoke(program.program, arguments)
-    if result.exception and not isinstance(result.exception, SystemExit):
-      raise result.exception
-    self.assertEqual(result.exit_code, status, result.output)
-    return result.output
-
-  def output_file(self, name):
-    folder = tempfile.TemporaryDirectory()
-    self.addCleanup(folder.cleanup)
-    return os.path.join(folder.name, name)
-
-
-class EntryPointTest(CommandLineTestCase):
+class EntryPointTest(command_line.CommandLineTestCase):
   @parameterized.parameters([[]], [["check"]])
   def test_help_does_without_tensorflow(self, command):
     child = testing.run_child(["-X", "importtime", "-m", "tf_conv3d_grad", *command, "--help"])
@@ -146,7 +121,7 @@ class EntryPointTest(CommandLineTestCase):
     )
 
 
-class CheckTest(CommandLineTestCase):
+class CheckTest(command_line.CommandLineTestCase):
   def test_random_cases_pass(self):
     path = self.output_file("check.json")
     options = ("--cases", "8", "--seed", "5", "--max-size", "6", "--ways", "eager,always")
@@ -317,7 +292,7 @@ class CheckTest(CommandLineTestCase):
     self.assertIn("Error: Invalid value", self.invoke("check", *options, status=2))
 
 
-class ReportTest(CommandLineTestCase):
+class ReportTest(command_line.CommandLineTestCase):
   def test_it_makes_every_kind_of_call_in_every_way_with_both_ops(self):
     trials = report._valid_trials(5, ALL)
     self.assertLen(set(trials), 3 * 4 * 2 * 2 * 2 * 3 * 2)
@@ -435,7 +410,7 @@ class MalformedTest(parameterized.TestCase):
         op(**malformed.arguments(name, call))
 
 
-class ExplainTest(CommandLineTestCase):
+class ExplainTest(command_line.CommandLineTestCase):
   @parameterized.product(
     mode=(("true", "True"), ("false", "False"), ("auto", "'auto'")),
     direction=tuple(DIRECTIONS.values()),
@@ -462,7 +437,7 @@ class ExplainTest(CommandLineTestCase):
     self.assertRegex(output, "Error: Invalid value for 'CASE': .* must (have|be) .*, got ")
 
 
-class DemoTest(CommandLineTestCase):
+class DemoTest(command_line.CommandLineTestCase):
   def test_both_ops_and_their_gradients_are_shown_in_every_dtype(self):
     with mock.patch.object(demo, "_CALLS", demo._CALLS[::2]):
       output = self.invoke("demo", "--size", "4")

@@ -1,5 +1,6 @@
 """What memory there is, results that do not fit, and that none is held for longer than needed."""
 
+import contextlib
 import gc
 import pathlib
 import tempfile
@@ -26,6 +27,21 @@ def strided(*lengths):
     "strides": [1, *lengths, 1],
     "padding": "SAME",
   }
+
+
+class ProbesTest(parameterized.TestCase):
+  @parameterized.parameters(True, False)
+  def test_a_graph_asks_for_memory_unless_it_is_told_not_to(self, probed):
+    def call(filter, out_backprop):
+      return tf_conv3d_grad.Conv3DBackpropInputV2(
+        [tf.shape(out_backprop)[0], 4, 4, 4, 1], filter, out_backprop, [1] * 5, "SAME"
+      )
+
+    specs = tf.TensorSpec([3, 3, 3, 1, 1]), tf.TensorSpec([None, 4, 4, 4, 1])
+    with contextlib.nullcontext() if probed else memory.unprobed():
+      graph = tf.function(call).get_concrete_function(*specs).graph.as_graph_def()
+    nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
+    self.assertEqual("Empty" in {node.op for node in nodes}, probed)
 
 
 class TooLargeTest(parameterized.TestCase):

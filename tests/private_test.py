@@ -25,6 +25,8 @@ PRIVATE = {
   "tensorflow.python.framework.ops": "_gradients",
   "tensorflow.python.eager.forwardprop": "_clear_jvp_functions",
   "tensorflow.compiler.tf2xla.ops.gen_xla_ops": "_update_slice",
+  "tensorflow.core.protobuf.saved_model_pb2": "_SavedModel",
+  "tensorflow.python.saved_model.fingerprinting_utils": "_fingerprint",
 }
 ABSENT = {"_op_modules": [], "_gradients": {}, "stop_recording": contextlib.nullcontext}
 CASES = tuple(

@@ -12,6 +12,7 @@ PACKAGE = pathlib.Path(tf_conv3d_grad.__file__).parent
 # Each imports from itself and from those before it only.
 FOLDERS = (
   "problem", "tensorflow", "arguments", "lowering", "planning", "execution", "ops", "patching",
+  "conversion",
 )  # fmt: skip
 
 
@@ -36,7 +37,7 @@ class FoldersTest(absltest.TestCase):
             self.assertIn(top, FOLDERS[: place + 1], f"{path}: {module}")
 
   def test_the_policy_and_what_follows_it_know_no_lowering_but_the_exact_one(self):
-    for folder in ("planning", "execution", "ops", "patching"):
+    for folder in ("planning", "execution", "ops", "patching", "conversion"):
       for path in (PACKAGE / folder).rglob("*.py"):
         for module in imported(path):
           for lowering in ("kernel", "overlap_add", "im2col"):

@@ -82,7 +82,7 @@ def write_json(path: str, facts: dict[str, Any], results: Sequence[Result]) -> N
   for (direction, dtype), of_kind in _by_kind(results).items():
     result = _worst(of_kind)
     worst.setdefault(direction.op, {})[dtype] = {
-      "error": _finite(result.error),
+      "error": finite(result.error),
       "tolerance": result.report.tolerance,
       "case": str(result.report.case),
       "seed": result.report.seed,
@@ -162,14 +162,15 @@ def _fields(report: Report) -> dict[str, Any]:
     "case": str(report.case),
     "seed": report.seed,
     "passed": report.passed,
-    "errors": {way: _finite(error) for way, error in report.errors.items()},
+    "errors": {way: finite(error) for way, error in report.errors.items()},
     "tolerance": report.tolerance,
     "tensorflow": report.raw_route,
-    "tensorflow_error": _finite(report.raw_error),
+    "tensorflow_error": finite(report.raw_error),
     "failures": list(report.failures),
     "command": report.command,
   }
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
+  """Returns a number that JSON has a form for, None for the others."""
   return value if value is not None and math.isfinite(value) else None

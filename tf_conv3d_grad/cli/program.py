@@ -11,6 +11,7 @@ import click
 
 from tf_conv3d_grad import __version__
 from tf_conv3d_grad.cli.check import check
+from tf_conv3d_grad.cli.convert import convert
 from tf_conv3d_grad.cli.demo import demo
 from tf_conv3d_grad.cli.explain import explain
 from tf_conv3d_grad.cli.report import report
@@ -49,6 +50,8 @@ def _exit(reason: str) -> NoReturn:
 def program() -> None:
   """Shows what the ops of a 3-D convolution do on this machine: TensorFlow's and this package's.
 
+  And converts finished models, so that CPUs run them.
+
   A CASE is one call, written as one word: mb1_id32_ic16oc32g2_k3s2d1_ncdhw_f16_valid is a batch of
   1, an input of 32^3 cells, 16 in channels, 32 out channels, 2 groups, a filter of 3x3x3 taps,
   stride 2, dilation 1, channels first, float16, VALID padding. Axes that differ are written k3x1x2.
@@ -60,5 +63,5 @@ def program() -> None:
   """
 
 
-for command in (report, check, explain, demo):
+for command in (report, check, explain, demo, convert):
   program.add_command(command)

@@ -9,10 +9,12 @@ traced on.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -32,6 +34,7 @@ _LARGE = 64 << 20
 _INT32_MAX = 2**31 - 1
 _ROW = 2**20
 
+_tracing = threading.local()
 _CGROUP = pathlib.Path("/sys/fs/cgroup")
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
@@ -81,7 +84,7 @@ def allocatable(
     dtype: The result's dtype.
   """
   asked = _bytes(shape, dtype)
-  if asked is not None and asked < _LARGE:
+  if getattr(_tracing, "unprobed", False) or (asked is not None and asked < _LARGE):
     return compute
 
   def where_allocatable(*operands: tf.Tensor) -> tf.Tensor:
@@ -98,6 +101,20 @@ def allocatable(
     return compute(*waiting)
 
   return where_allocatable
+
+
+@contextlib.contextmanager
+def unprobed() -> Iterator[None]:
+  """Where nothing asks for memory first.
+
+  The allocation has a state, so TensorFlow's optimizer does not take a function with one apart.
+  """
+  before = getattr(_tracing, "unprobed", False)
+  _tracing.unprobed = True
+  try:
+    yield
+  finally:
+    _tracing.unprobed = before
 
 
 def _not_ahead_of_time(tensor: tf.Tensor) -> tf.Tensor:

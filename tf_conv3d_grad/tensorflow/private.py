@@ -122,6 +122,21 @@ except ImportError:
   )
   _update_slice = None
 
+try:
+  from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as _SavedModel
+except ImportError:
+  _warn_missing("core.protobuf.saved_model_pb2", "tf-conv3d-grad convert reads no SavedModel")
+  _SavedModel = None
+
+try:
+  from tensorflow.python.saved_model.fingerprinting_utils import write_fingerprint as _fingerprint
+except ImportError:
+  _warn_missing(
+    "saved_model.fingerprinting_utils.write_fingerprint",
+    "what tf-conv3d-grad convert writes has no fingerprint",
+  )
+  _fingerprint = None
+
 _calling = threading.local()
 _T = TypeVar("_T")
 
@@ -204,6 +219,20 @@ def convolution_attributes() -> list[tuple[ModuleType, str]]:
 def conv3d(*args: Any, **kwargs: Any) -> tf.Tensor:
   """Calls the function that `tf.nn.conv3d` calls: with the patch on, this package's op."""
   return _op_modules[0].conv3d(*args, **kwargs)
+
+
+def new_saved_model() -> Any:
+  """Returns an empty protocol buffer of `saved_model.pb`."""
+  if _SavedModel is None:
+    raise NotImplementedError(f"TensorFlow {tf.__version__} has no core.protobuf.saved_model_pb2")
+  return _SavedModel()
+
+
+def write_fingerprint(folder: str) -> None:
+  """Writes the fingerprint of the SavedModel in a folder, if this TensorFlow can make one."""
+  if _fingerprint is not None:
+    with contextlib.suppress(ValueError):  # a model without what it is made of, such as variables
+      _fingerprint(folder)
 
 
 def gradient_registry() -> dict[str, dict]:
