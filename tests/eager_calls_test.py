@@ -115,6 +115,7 @@ class EagerCallsTest(parameterized.TestCase):
     ("out_backprop", np.ones([1, 3, 3, 3, 3])),
     ("filter", cells(2, 2, 2, 2, 4)),
     ("out_backprop", cells(1, 3, 3, 4, 3)),
+    ("input_sizes", [1.0, 5.0, 6.0, 6.0, 2.0]),  # equal to the right ones, as a key
   )
   def test_one_that_a_change_makes_malformed_is_refused_after_a_right_one(self, name, value):
     right = {**BACKPROP_INPUT, "input_sizes": [1, 5, 6, 6, 2], "data_format": "NDHWC"}
@@ -138,6 +139,13 @@ class EagerCallsTest(parameterized.TestCase):
         ):
           call("Conv3D", tensors(CONV3D))
         self.assertEqual(planned.call_count, count)
+
+  @parameterized.parameters("filter", "out_backprop")
+  def test_one_of_the_operands_may_be_an_array(self, name):
+    arguments = tensors(BACKPROP_INPUT)
+    expected = call("Conv3DBackpropInputV2", arguments)
+    result = call("Conv3DBackpropInputV2", {**arguments, name: BACKPROP_INPUT[name]})
+    np.testing.assert_array_equal(result, expected)
 
   @parameterized.parameters("list", "array", "tensor")
   def test_one_made_before_is_not_checked_again(self, kind):

@@ -114,6 +114,24 @@ class ChoiceTest(MachineTestCase):
     self.assertEqual(found[0].compiled, saved > policy.COMPILE_SECONDS)
     self.assertEqual(found[0].compiled, compiled)
 
+  @parameterized.parameters(
+    ("mb1_id4_ic4oc4_k1s1d2_ndhwc_f64", False), ("mb1_id24_ic4oc4_k3s1d2_ndhwc_f64", True)
+  )
+  def test_of_an_unknown_batch_it_is_what_one_sample_is(self, text, compiled):
+    problem = problem_of_shapes(text)
+    with tf.Graph().as_default():
+      unknown = problem.replace(batch=tf.compat.v1.placeholder(tf.int64, []))
+      offer = chosen(unknown)
+    self.assertEqual(offer.compiled, compiled)
+    self.assertEqual(offer.cost, chosen(problem).cost)
+
+  def test_of_a_known_batch_it_costs_what_all_samples_do(self):
+    one, many = (
+      chosen(problem_of_shapes(f"mb{batch}_id16_ic4oc4_k3s1d2_ndhwc_f64"), in_xla=True).cost
+      for batch in (1, 100)
+    )
+    self.assertGreater(many.seconds, 20 * one.seconds)
+
   @parameterized.product(
     cells=("64", "128", "31x129x65"), format=("ndhwc", "ncdhw"), dtype=("f32", "f64"),
     window=("k3s1d1", "k5s1d2", "k7s1d1", "k7s2d1"),

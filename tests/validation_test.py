@@ -44,6 +44,30 @@ class RefusedTest(parameterized.TestCase):
         self.assertIsNone(malformed_calls.failure(way, call, outcome))
 
 
+class UnknownTest(parameterized.TestCase):
+  """What only the run tells."""
+
+  @parameterized.parameters(
+    ([3, 3, 3, 4, 6], None),
+    ([2**40, 2**40, 2**40, 4, 6], "2\\^63 cells"),
+    ([3, 3, 3, 3, 6], "multiple of the in channels"),
+    ([3, 3, -3, 4, 6], "not be negative"),
+    ([3, 3, 3, 4, 5], "as many channels"),
+    ([3, 3, 3, 4], "vector of 5"),
+  )
+  def test_is_refused_when_it_is_known(self, filter_sizes, message):
+    @tf.function(input_signature=[tf.TensorSpec(None, tf.int64)], autograph=False)
+    def checked(sizes):
+      return validated("Conv3DBackpropFilterV2", filter_sizes=sizes)[1]
+
+    sizes = tf.constant(filter_sizes, tf.int64)
+    if message is None:
+      np.testing.assert_array_equal(checked(sizes), WELL_FORMED["Conv3DBackpropFilterV2"]["input"])
+      return
+    with self.assertRaisesRegex(tf.errors.InvalidArgumentError, message):
+      checked(sizes)
+
+
 class TakenTest(parameterized.TestCase):
   @parameterized.product(
     text=("mb2_id7x5x6_ic4oc6g2_k3x1x2s2x1x3d1x2x1_{}", "mb1_id5x4x9_ic2oc3_k2x3x4s1d2x1x2_{}"),
@@ -70,13 +94,25 @@ class TakenTest(parameterized.TestCase):
       np.testing.assert_array_equal(tensor, expected)
 
   @parameterized.parameters(
-    list, tuple, np.array, tf.constant, tf.TensorShape, lambda sizes: np.array(sizes, float)
+    list,
+    tuple,
+    np.array,
+    tf.constant,
+    tf.TensorShape,
+    lambda sizes: np.array(sizes, float),
+    lambda sizes: [*map(tf.compat.v1.Dimension, sizes)],
+    lambda sizes: [tf.compat.v1.Dimension(sizes[0]), *sizes[1:]],
+    lambda sizes: np.array([*map(tf.compat.v1.Dimension, sizes)], object),
   )
   def test_sizes_may_be_written_in_many_ways(self, convert):
     for function in (BACKPROP_INPUT, BACKPROP_FILTER):
       op, name = function.op, function.asked_by
       problem, *_ = validated(op, **{name: convert(WELL_FORMED[op][name])})
       self.assertEqual(problem, validated(op)[0])
+
+  @parameterized.parameters(*WELL_FORMED)
+  def test_none_stands_for_a_default(self, op):
+    self.assertEqual(validated(op, data_format=None, dilations=None)[0], validated(op)[0])
 
 
 if __name__ == "__main__":
