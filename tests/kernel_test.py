@@ -7,9 +7,10 @@ from unittest import mock
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
+import tf_conv3d_grad
 from tests import testing
 from tf_conv3d_grad.arguments import validation
-from tf_conv3d_grad.conformance import differential, oracle
+from tf_conv3d_grad.conformance import differential, oracle, ways
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.lowering.kernel import Kernel, run
 from tf_conv3d_grad.planning import policy
@@ -116,6 +117,25 @@ class ByPhaseTest(testing.OpTestCase):
   )
   def test_where(self, text, expected):
     self.assertEqual(plan_of(text).by_phase, expected)
+
+
+class ConstantsTest(testing.OpTestCase):
+  """TensorFlow's optimizer computes ahead of time what it has constants for."""
+
+  @parameterized.product(
+    notation=(
+      "mb2_id4x5x6_ic16oc16_k3s1d1_ncdhw_bf16",
+      "mb1_id4x5x6_ic6oc4g2_k3s1d1_ndhwc_bf16",
+      "mb2_id4x5x6_ic4oc4_k2s2d1_ndhwc_f16_valid",
+    ),
+    direction=("_fwd", "", "_bwd_w"),
+  )
+  @testing.sample(3)
+  def test_of_constants_halves_are_added_up_as_ever(self, direction, notation):
+    case = Case.parse(notation + direction)
+    arguments = case.arguments()
+    result = ways.call("constants", getattr(tf_conv3d_grad, case.direction.op), arguments)
+    self.assert_accurate(case, result, oracle.exact(case, arguments))
 
 
 class UnwrittenTest(testing.OpTestCase):
