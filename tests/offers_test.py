@@ -83,7 +83,7 @@ class TiledTest(parameterized.TestCase):
   def test_nothing_is_cut_off_where_tiles_of_more_than_half_that_length_fit_in(self):
     uneven = 0
     for length in range(30, 70):
-      problem = problem_of(f"mb1_id{length}x64x64_ic32oc32_k3s1d1_ndhwc_f32")
+      problem = problem_of(f"mb1_id{length}x32x32_ic32oc32_k3s1d1_ndhwc_f32")
       for plan, _ in offers.tiled(problem, Plan((False, True, False))):
         tile = plan.tile[0]
         if length % tile:
