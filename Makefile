@@ -35,6 +35,8 @@ NOTEBOOK_ARGS ?=
 # Whose sections of docs/errors.md; all unless given.
 ERRORS_OPS ?=
 MODULES ?= tf_conv3d_grad/problem/*.py tf_conv3d_grad/lowering/tiles.py
+# How many mutants of each module; all unless given, which takes an hour or more of most.
+SAMPLE ?=
 # Runs Bazel without a network; where it is missing, Bazel is run as it is.
 BAZEL_OFFLINE ?= ../shared/tools/bazel-offline
 BAZEL_ARGS ?=
@@ -77,7 +79,7 @@ fuzz: $(VENV)/.has-test  ## Call the op with random arguments, valid and not, fo
 	$(python) -m tests.fuzzing --minutes $(FUZZ_MINUTES)
 
 mutants: $(VENV)/.has-test $(VENV)/.has-dev  ## Change MODULES in small ways, and say what no test notices
-	$(python) tools/mutants.py $(MODULES)
+	$(python) tools/mutants.py $(addprefix --sample=,$(SAMPLE)) $(MODULES)
 
 errors-table: $(VENV)/.has-test  ## Write docs/errors.md anew: malformed calls here and in TensorFlow
 	$(python) tools/errors_table.py $(ERRORS_OPS)

@@ -45,6 +45,12 @@ class OfTest(absltest.TestCase):
         self.assertEqual(Axis.of(length, length, 5, 1, 1, padding).pad, pad)
 
 
+class ValueTest(absltest.TestCase):
+  def test_those_of_the_same_numbers_are_one_key(self):
+    axis, same, other = Axis(8, 4, 3, 2, 1, 0), Axis(8, 4, 3, 2, 1, 0), Axis(8, 4, 3, 2, 1, 1)
+    self.assertLen({axis, same, other}, 2)
+
+
 class KindsTest(absltest.TestCase):
   def test_where_nothing_overlaps_no_cell_is_reached_twice(self):
     found = 0
@@ -68,6 +74,24 @@ class KindsTest(absltest.TestCase):
       self.assertEqual(axis.is_shuffled, expected, axis)
 
 
+class PaddedTest(absltest.TestCase):
+  def test_is_all_padding_there_is_in_front_and_behind(self):
+    found = set()
+    for axis in small_axes():
+      last = (axis.output - 1) * axis.stride + (axis.taps - 1) * axis.dilation - axis.pad
+      behind = last - (axis.input - 1)  # less than none where cells at the end are skipped
+      self.assertEqual(axis.padded, axis.pad + behind, axis)
+      found.add(axis.padded)
+    self.assertContainsSubset(range(-3, 6), found)
+
+  def test_of_one_tap_and_an_unknown_length_there_is_at_most_none(self):
+    with tf.Graph().as_default():
+      length = tf.compat.v1.placeholder(tf.int64, [])
+      self.assertEqual(Axis(length, length, 1, 1, 1, 0).padded, 0)
+      self.assertFalse(isinstance(Axis(length, length, 2, 1, 1, 0).padded, int))
+    self.assertEqual(Axis(8, 3, 1, 2, 1, 0).padded, -3)
+
+
 class CanonicalTest(absltest.TestCase):
   def test_a_canonical_axis_reaches_the_same_cells_with_the_taps_that_it_keeps(self):
     for axis in small_axes():
@@ -84,9 +108,11 @@ class CanonicalTest(absltest.TestCase):
     canonical, kept = Axis(3, 3, 7, 1, 1, 3).canonical()
     self.assertEqual((canonical.taps, kept), (5, slice(1, 6)))
 
-  def test_a_single_output_cell_is_shuffled(self):
+  def test_a_single_output_cell_is_shuffled_or_where_it_is_dilated_without_a_stride(self):
     canonical, _ = Axis(28, 1, 28, 1, 1, 0).canonical()
     self.assertTrue(canonical.is_shuffled)
+    canonical, _ = Axis(28, 1, 5, 3, 2, 0).canonical()
+    self.assertEqual((canonical.stride, canonical.dilation), (1, 2))
 
   def test_no_tap_that_reaches_something_is_left_out(self):
     for axis in small_axes():

@@ -13,9 +13,7 @@ from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
 from tests import testing
-from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance.case import Case
-from tf_conv3d_grad.execution import eager_calls, execute
 from tf_conv3d_grad.tensorflow import mode
 
 CASE = Case.parse("mb2_id4x5x6_ic2oc3_k3x2x3s1x2x1d1_ndhwc_f32")
@@ -557,27 +555,6 @@ class LoopsTest(testing.OpTestCase):
       self.assert_right(case, arguments, results[seed])
 
 
-class LookedUpTest(testing.OpTestCase):
-  """Eager calls, which are checked and planned once."""
-
-  @parameterized.parameters(
-    (validation, "validate"), (execute, "prepared")
-  )
-  def test_an_error_of_checking_or_planning_is_raised_by_the_first_attempt(self, module, name):
-    eager_calls.forget()
-    arguments = dict(zip(("filter", "out_backprop"), testing.tensors(CASE)))
-    with mock.patch.object(module, name, side_effect=TypeError("of the plan")) as broken:
-      with self.assertRaisesRegex(TypeError, "of the plan"):
-        call(CASE, **arguments)
-    self.assertEqual(broken.call_count, 1)
-
-  @parameterized.parameters("padding", "data_format", "strides")
-  def test_what_cannot_be_looked_up_is_refused_as_what_it_is(self, name):
-    arguments = dict(zip(("filter", "out_backprop"), testing.tensors(CASE)))
-    with self.assertRaisesRegex(TypeError, f"{name} must be"):
-      call(CASE, **arguments, **{name: [["SAME"]]})
-
-
 class JitCompileTest(testing.OpTestCase):
   @parameterized.product(case=(CASE, DILATED, STRIDED), mode=(True, False, "auto"))
   def test_every_mode_gives_the_same_result(self, case, mode):
@@ -633,33 +610,29 @@ class JitCompileTest(testing.OpTestCase):
 
 
 class EnvironmentVariableTest(parameterized.TestCase):
-  SCRIPT = """
-import tf_conv3d_grad
-from tests.calling_test import compiles
-print(compiles())
-with tf_conv3d_grad.jit_compile(not compiles()):
-  print(compiles())
-"""
+  def set(self, value):
+    self.enter_context(mock.patch.dict(os.environ, {mode.ENVIRONMENT_VARIABLE: value}))
 
   @parameterized.parameters(
     ("True", True), ("1", True), ("false", False), ("0", False)
   )
   def test_sets_the_default_of_the_process(self, value, expected):
-    child = testing.run_child(["-c", self.SCRIPT], TF_CONV3D_GRAD_JIT_COMPILE=value)
-    self.assertEqual(child.stdout.split(), [str(expected), str(not expected)], child.stderr)
+    self.set(value)
+    self.assertEqual(compiles(), expected)
+    with tf_conv3d_grad.jit_compile(not expected):
+      self.assertEqual(compiles(), not expected)
+    self.assertEqual(compiles(), expected)
 
   def test_auto_is_the_default(self):
-    auto, unset = (
-      testing.run_child(["-c", self.SCRIPT], TF_CONV3D_GRAD_JIT_COMPILE=value)
-      for value in ("auto", None)
-    )
-    self.assertEqual(auto.returncode, 0, auto.stderr)
-    self.assertEqual(auto.stdout, unset.stdout)
+    self.set("auto")
+    self.assertEqual(mode.current(), "auto")
+    del os.environ[mode.ENVIRONMENT_VARIABLE]
+    self.assertEqual(mode.current(), "auto")
 
   @parameterized.parameters("", " ", "\t")
   def test_one_that_is_empty_counts_as_not_set(self, value):
-    with mock.patch.dict(os.environ, {mode.ENVIRONMENT_VARIABLE: value}):
-      self.assertEqual(mode.current(), "auto")
+    self.set(value)
+    self.assertEqual(mode.current(), "auto")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from absl.testing import absltest, parameterized
 from tf_conv3d_grad.conformance.case import DATA_FORMATS, DTYPES, PADDINGS, Case, random_case
 from tf_conv3d_grad.conformance.direction import BWD_D, BWD_W, DIRECTIONS, FWD
 
+ARE_QUICK = True
+
 PLAIN = "mb1_id32_ic32oc64_k3s1d1_ndhwc_f32"
 UNEQUAL = "mb2_id8x9x10_ic4oc6g2_k3x1x2s2x1x1d1x2x1_ncdhw_f16_valid"
 

@@ -22,6 +22,8 @@ from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CO
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
 from tf_conv3d_grad.tensorflow.environment import Environment
 
+ARE_QUICK = True
+
 CASES = (
   "mb2_id6x5x7_ic3oc4_k3s1d1_ndhwc_f32",
   "mb1_id8_ic4oc6g2_k3s2d1_ncdhw_f64_valid",

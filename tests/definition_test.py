@@ -16,6 +16,8 @@ from tf_conv3d_grad.problem.axis import Axis
 from tf_conv3d_grad.problem.definition import Attributes, Problem
 from tf_conv3d_grad.problem.functions import BACKPROP_INPUT
 
+ARE_QUICK = True
+
 PLAIN = "mb2_id5x6x7_ic4oc6_k3x2x1s1x2x3d2x1x1_ndhwc_f32"
 
 
@@ -184,6 +186,38 @@ class CanonicalTest(parameterized.TestCase):
   def test_what_does_not_overlap_is_so_on_every_axis(self):
     self.assertTrue(problem_of("mb1_id8_ic1oc1_k2x1x4s2x1x4d1_ndhwc_f32").is_non_overlapping)
     self.assertFalse(problem_of("mb1_id8_ic1oc1_k2x3x4s2x2x4d1_ndhwc_f32").is_non_overlapping)
+
+
+class UnambiguousPaddingTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ("id8_ic4oc4_k3s2d1_ndhwc_f32_valid", "VALID"),
+    ("id8_ic4oc4_k1s2d1_ndhwc_f32_valid", "VALID"),
+    ("id8_ic4oc4_k3s3d1_ndhwc_f32", "SAME"),  # strides up to the taps skip nothing
+    ("id8_ic4oc4_k1s2d1_ndhwc_f32", "VALID"),  # the last cell is skipped on each axis
+    ("id9_ic4oc4_k2s2d1_ndhwc_f32", "SAME"),
+    ("id9_ic4oc4_k1s2d1_ndhwc_f32", "VALID"),  # neither padding nor cells skipped
+    ("id10_ic4oc4_k2s3d1_ndhwc_f32", "SAME"),  # a cell of padding on each axis
+    ("id10x9x10_ic4oc4_k2s3d1_ndhwc_f32", None),  # one skips, others are padded
+    ("id10x11x10_ic4oc4_k2s3d1_ndhwc_f32", "SAME"),  # one is just as long
+    ("id10x11x9_ic4oc4_k2s3d1_ndhwc_f32", None),
+    ("id9x11x9_ic4oc4_k2s3d1_ndhwc_f32", "VALID"),
+    ("id8_ic4oc4_k3x3x1s2d1_ndhwc_f32", None),
+  )
+  def test_same_where_nothing_is_skipped_valid_where_nothing_is_padded(self, text, expected):
+    self.assertEqual(problem_of(f"mb1_{text}").unambiguous_padding, expected)
+
+  def test_of_unknown_lengths_there_is_none_unless_no_stride_can_skip(self):
+    with tf.Graph().as_default():
+      nobody = tf.compat.v1.placeholder(tf.int64, [])
+      for stride, expected in ((3, "SAME"), (4, None)):
+        problem = Problem.of_shapes(
+          tf.float32,
+          Attributes("NDHWC", "SAME", (stride,) * 3, (1, 1, 1)),
+          [3, 3, 3, 4, 8],
+          [1, nobody, nobody, nobody, 4],
+          [1, nobody, nobody, nobody, 8],
+        )
+        self.assertEqual(problem.unambiguous_padding, expected)
 
 
 class KeyTest(absltest.TestCase):

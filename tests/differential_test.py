@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
+from tests import testing
 from tf_conv3d_grad.conformance import differential, oracle, reference
 from tf_conv3d_grad.conformance.case import DATA_FORMATS, DTYPES, PADDINGS, Case, random_case
 from tf_conv3d_grad.conformance.direction import BWD_D, BWD_W, DIRECTIONS, FWD
@@ -55,16 +56,27 @@ class DifferentialTestCase(parameterized.TestCase):
 
 class RandomCasesTest(DifferentialTestCase):
   @parameterized.named_parameters(*random_problems(FWD))
+  @testing.sample(0)
   def test_the_convolution(self, kind, numbers):
     self.assert_all_pass(FWD, kind, numbers)
 
   @parameterized.named_parameters(*random_problems(BWD_D))
+  @testing.sample(0)
   def test_the_gradient_in_the_input(self, kind, numbers):
     self.assert_all_pass(BWD_D, kind, numbers)
 
   @parameterized.named_parameters(*random_problems(BWD_W))
+  @testing.sample(0)
   def test_the_gradient_in_the_filter(self, kind, numbers):
     self.assert_all_pass(BWD_W, kind, numbers)
+
+  @parameterized.parameters(*range(len(DIRECTIONS)))
+  @testing.sample(len(DIRECTIONS))
+  def test_every_kind_is_right_for_one_of_the_three(self, first):
+    # Each of the three has every dtype, format, padding, dilated or not, grouped or not.
+    for number in range(first, len(KINDS), len(DIRECTIONS)):
+      direction = [*DIRECTIONS.values()][first]
+      self.assert_all_pass(direction, KINDS[number], [number])
 
   def assert_all_pass(self, direction, kind, numbers):
     dtype, data_format, padding, dilated, grouped = kind
@@ -87,8 +99,9 @@ class RandomCasesTest(DifferentialTestCase):
 
 class ExtremeCasesTest(DifferentialTestCase):
   @parameterized.named_parameters(
-    (f"_{text}", text)
-    for text in (
+    (f"_{text}", text, number)
+    for number, text in enumerate((
+      "mb1_id12_ic2oc3_k3s2d2_ndhwc_f16",
       "mb1_id1_ic1oc1_k1s1d1_ndhwc_f32",
       "mb1_id1_ic1oc1_k5s1d1_ncdhw_f64",
       "mb1_id2x3x4_ic2oc3_k7s1d1_ndhwc_f32",
@@ -98,7 +111,6 @@ class ExtremeCasesTest(DifferentialTestCase):
       "mb1_id13_ic1oc2_k1s7d1_ndhwc_f32",
       "mb1_id13_ic1oc2_k2s7d3_ncdhw_f64_valid",
       "mb1_id12_ic3oc2_k4s4d1_ndhwc_bf16",
-      "mb1_id12_ic2oc3_k3s2d2_ndhwc_f16",
       "mb1_id12_ic2oc3_k3s4d6_ncdhw_f32",
       "mb1_id12_ic2oc3_k2s6d4_ndhwc_f64",
       "mb2_id6_ic8oc8g8_k3s1d1_ndhwc_f32",
@@ -121,17 +133,21 @@ class ExtremeCasesTest(DifferentialTestCase):
       # Windows of which none fits, by less than a stride.
       "mb2_id4x5x6_ic2oc3_k5s2d1_ndhwc_f32_valid_fwd",
       "mb1_id3_ic4oc6g2_k3s3d2_ncdhw_bf16_valid_fwd",
-    )
+    ))
   )
-  def test_in_every_way_of_calling(self, text):
+  @testing.sample(1)
+  def test_in_ways_of_calling(self, text, number):
     case = Case.parse(text)
+    # The first in all of them, the others eagerly and in three more in turn.
+    others = [OTHER_WAYS[(number + place) % len(OTHER_WAYS)] for place in (0, 2, 4)]
+    ways = ("eager", *others) if number else differential.WAYS
     for direction in DIRECTIONS.values() if case.direction == BWD_D else [case.direction]:
       try:
         case = dataclasses.replace(case, direction=direction)
       except ValueError:  # A convolution refuses a filter that is too long.
         continue
       with self.subTest(direction.name):
-        self.assert_passes(case, seed=0, ways=differential.WAYS)
+        self.assert_passes(case, seed=0, ways=ways)
 
 
 class ReportTest(parameterized.TestCase):

@@ -33,6 +33,7 @@ class DistributeTest(parameterized.TestCase):
   """Training with the op, spread by `tf.distribute`, against TensorFlow's own op in one process."""
 
   @parameterized.parameters(*COMPILED)
+  @testing.sample(1)
   def test_two_devices_of_one_process_train_to_the_losses_of_one(self, compiled):
     command = ["-c", ARRIVING, EXAMPLES / "distributed_training.py", "--strategy", "mirrored"]
     result = testing.run_child([*command, *COMPILED[compiled], *OPTIONS])
@@ -41,7 +42,8 @@ class DistributeTest(parameterized.TestCase):
     losses = re.findall(r"^step \d+/\d+ loss (\S+)$", result.stdout, re.MULTILINE)
     np.testing.assert_allclose(np.asarray(losses, float), losses_of_one_process(), rtol=ROUNDING)
 
-  @parameterized.parameters(*COMPILED)
+  @parameterized.parameters(*reversed(COMPILED))
+  @testing.sample(1)
   def test_two_processes_train_to_the_losses_of_one(self, compiled):
     result = testing.run_child(
       [EXAMPLES / "multi_worker.py", *COMPILED[compiled], *OPTIONS], COLUMNS="100"

@@ -10,6 +10,8 @@ from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.lowering.kernel import eigen
 from tf_conv3d_grad.tensorflow import private, processor
 
+ARE_QUICK = True
+
 KB, MB = 2**10, 2**20
 
 

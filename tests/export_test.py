@@ -1,11 +1,10 @@
 """An exported program that calls the op runs where this package is not."""
 
 import os
-import tempfile
 
 import numpy as np
 import tensorflow as tf
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
 
 import tf_conv3d_grad
 from tests import testing
@@ -13,8 +12,9 @@ from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case
 
 CASE = Case.parse("mb2_id6x5x7_ic4oc6g2_k3x2x3s1d1x2x2_ncdhw_f32_valid")
+WAYS = ("static", "compiled", "always_compiled", "never_compiled", "sizes_unknown")
 
-# Loads the model, calls one of its functions and saves the results.
+# Loads the model, calls some of its functions and saves the results.
 CHILD = """
 import sys
 sys.modules["tf_conv3d_grad"] = None
@@ -27,20 +27,21 @@ except ImportError:
 import numpy as np
 import tensorflow as tf
 
-folder, name = sys.argv[1:]
+folder, *names = sys.argv[1:]
 model = tf.saved_model.load(folder)
 inputs = np.load(folder + "/inputs.npz")
 filter, out_backprop, t = (tf.constant(inputs[key]) for key in ("filter", "out_backprop", "t"))
 sizes = tf.constant(inputs["input_sizes"])
-function = getattr(model, name)
-with tf.GradientTape() as tape:
-  tape.watch((filter, out_backprop))
-  result = function(sizes, filter, out_backprop)
-results = {"result": result.numpy()}
-if name != "gradient":
-  gradient = tape.gradient(result, (filter, out_backprop), output_gradients=t)
-  results.update(d_filter=gradient[0].numpy(), d_out_backprop=gradient[1].numpy())
-np.savez(folder + "/" + name + ".npz", **results)
+for name in names:
+  function = getattr(model, name)
+  with tf.GradientTape() as tape:
+    tape.watch((filter, out_backprop))
+    result = function(sizes, filter, out_backprop)
+  results = {"result": result.numpy()}
+  if name != "gradient":
+    gradient = tape.gradient(result, (filter, out_backprop), output_gradients=t)
+    results.update(d_filter=gradient[0].numpy(), d_out_backprop=gradient[1].numpy())
+  np.savez(folder + "/" + name + ".npz", **results)
 """
 
 
@@ -86,56 +87,37 @@ class Model(tf.Module):
 
 
 class SavedModelTest(testing.OpTestCase):
-  @classmethod
-  def setUpClass(cls):
-    super().setUpClass()
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.folder = folder.name
-    tf.saved_model.save(Model(), cls.folder)
+  def test_its_functions_run_and_can_be_differentiated_without_the_package(self):
+    folder = self.create_tempdir().full_path
+    tf.saved_model.save(Model(), folder)
     arguments = CASE.arguments()
-    cls.filter, cls.out_backprop = arguments["filter"], arguments["out_backprop"]
-    cls.t = testing.random_array(CASE, CASE.input_sizes, seed=1)
+    filter, out_backprop = arguments["filter"], arguments["out_backprop"]
+    t = testing.random_array(CASE, CASE.input_sizes, seed=1)
     np.savez(
-      os.path.join(cls.folder, "inputs.npz"),
+      os.path.join(folder, "inputs.npz"),
       input_sizes=np.array(CASE.input_sizes, np.int32),
-      filter=cls.filter,
-      out_backprop=cls.out_backprop,
-      t=cls.t,
+      filter=filter,
+      out_backprop=out_backprop,
+      t=t,
     )
-
-  def run_without_the_package(self, name):
-    child = testing.run_child(["-c", CHILD, self.folder, name])
+    child = testing.run_child(["-c", CHILD, folder, *WAYS, "gradient"])
     self.assertEqual(child.returncode, 0, child.stderr)
-    return np.load(os.path.join(self.folder, f"{name}.npz"))
 
-  @parameterized.parameters(
-    "static", "compiled", "always_compiled", "never_compiled", "sizes_unknown"
-  )
-  def test_runs_and_can_be_differentiated_without_the_package(self, name):
-    results = self.run_without_the_package(name)
-    self.assert_accurate(
-      CASE,
-      results["result"],
-      oracle.conv3d_backprop_input(CASE, self.filter, self.out_backprop),
-    )
-    limits = {"tolerances": {"float32": 5e-6}}
-    self.assert_accurate(
-      CASE,
-      results["d_filter"],
-      oracle.conv3d_backprop_filter(CASE, self.t, self.out_backprop),
-      **limits,
-    )
-    self.assert_accurate(
-      CASE, results["d_out_backprop"], oracle.conv3d(CASE, self.t, self.filter), **limits
-    )
+    def assert_results(name, **exact):
+      results = np.load(os.path.join(folder, f"{name}.npz"))
+      for key, value in exact.items():
+        with self.subTest(f"{name}: {key}"):
+          self.assert_accurate(CASE, results[key], value, tolerances={"float32": 5e-6})
 
-  def test_an_exported_derivative_runs_without_the_package(self):
-    results = self.run_without_the_package("gradient")
-    exact = oracle.conv3d_backprop_filter(
-      CASE, np.ones(CASE.input_sizes), self.out_backprop
-    )
-    self.assert_accurate(CASE, results["result"], exact, tolerances={"float32": 5e-6})
+    for name in WAYS:
+      assert_results(
+        name,
+        result=oracle.conv3d_backprop_input(CASE, filter, out_backprop),
+        d_filter=oracle.conv3d_backprop_filter(CASE, t, out_backprop),
+        d_out_backprop=oracle.conv3d(CASE, t, filter),
+      )
+    ones = np.ones(CASE.input_sizes)
+    assert_results("gradient", result=oracle.conv3d_backprop_filter(CASE, ones, out_backprop))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from tests import fuzzing
+from tests import fuzzing, testing
 
 CALLS = 60
 SEEDS = (1, 2)
@@ -20,6 +20,7 @@ WELL = {"way": "eager", "case": "mb1_id4x5x6_ic2oc3_k3s1d1_ndhwc_f32", "seed": 0
 
 class FuzzTest(parameterized.TestCase):
   @parameterized.parameters(*SEEDS)
+  @testing.sample(1)
   def test_finds_nothing(self, seed):
     count, findings = fuzzing.run(seed, CALLS)
     self.assertEqual("\n".join(map(str, findings)), "")

@@ -29,7 +29,7 @@ from tf_conv3d_grad.conformance.direction import DIRECTIONS
 ATTRIBUTES = ("strides", "padding", "data_format", "dilations")
 DOCUMENTED = ("InvalidArgumentError", "ResourceExhaustedError", "ValueError", "TypeError")
 # A call that takes longer hangs.
-HANG_SECONDS = 10
+HANG_SECONDS = 45
 # How long to wait for one to return all the same. TensorFlow's allocator waits 10 s for memory to
 # be freed, in a graph up to three times, before it says that there is none: not a finding.
 PATIENCE_SECONDS = 60

@@ -141,7 +141,8 @@ class NegativeSizeTest(GraphsTestCase):
 
 
 class NestedVectorizedMapTest(GraphsTestCase):
-  @parameterized.parameters((eager, "auto"), (graph, True), (compiled, False))
+  @parameterized.parameters((eager, "auto"), (compiled, False), (graph, True))
+  @testing.sample(2)
   def test_results(self, way, mode):
     filter, out_backprop = testing.tensors(CASE)
 
@@ -225,7 +226,8 @@ class FrozenTest(GraphsTestCase):
 
     return call
 
-  @parameterized.parameters(*MODES)
+  @parameterized.parameters("auto", True, False)
+  @testing.sample(1)
   def test_one_model_after_another(self, mode):
     filter, out_backprop = testing.tensors(CASE)
     spec = tf.TensorSpec(CASE.out_backprop_shape)

@@ -12,11 +12,12 @@ from absl.testing import absltest, parameterized
 from keras.src.backend.tensorflow import nn  # what is replaced has no public name
 
 import tf_conv3d_grad
+from tests import layers as shared
 from tests import testing
 from tf_conv3d_grad.patching import keras_convolutions
 
 layers = keras.layers
-FORMATS = ("channels_last", "channels_first")
+FORMATS = shared.FORMATS
 # Layers whose input has 4 channels, and their options besides the data format.
 LAYERS = {
   "plain": (layers.Conv3D, dict()),
@@ -32,33 +33,11 @@ LAYERS = {
   "recurrent": (layers.ConvLSTM3D, dict(padding="same")),
   "recurrent_strided": (layers.ConvLSTM3D, dict(strides=2, return_sequences=True)),
 }
-MODES = (dict(jit_compile=True), dict(jit_compile=False), dict(run_eagerly=True))
-STEPS = 3
 
 
 def layer_and_input(name, data_format):
   kind, options = LAYERS[name]
-  keras.utils.set_random_seed(0)
-  layer = kind(4, 3, data_format=data_format, bias_initializer="random_normal", **options)
-  shape = [4, 7, 6, 5] if data_format == "channels_first" else [7, 6, 5, 4]
-  shape = [2, 3, *shape] if kind is layers.ConvLSTM3D else [2, *shape]
-  return layer, np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
-
-
-def train(name, data_format, **mode):
-  """The losses of some steps, and a prediction after them."""
-  layer, inputs = layer_and_input(name, data_format)
-  model = keras.Sequential([keras.Input(inputs.shape[1:]), layer])
-  model.compile(keras.optimizers.SGD(0.1), "mse", **mode)
-  targets = np.ones(model.compute_output_shape(inputs.shape), "float32")
-  history = model.fit(inputs, targets, batch_size=2, epochs=STEPS, verbose=0)
-  return np.array(history.history["loss"]), model.predict(inputs, verbose=0)
-
-
-def trace(function, *arguments):
-  """A traced function, without what this package compiles by itself."""
-  with tf_conv3d_grad.jit_compile(False):
-    return tf.function(function).get_concrete_function(*arguments)
+  return shared.layer_and_input(keras, kind, data_format, **options)
 
 
 class LayersTest(parameterized.TestCase):
@@ -72,11 +51,11 @@ class LayersTest(parameterized.TestCase):
       for function in (layer, tf.function(layer), tf.function(layer, jit_compile=True)):
         np.testing.assert_allclose(function(inputs), expected, atol=1e-5)
 
-  @parameterized.product(name=tuple(LAYERS), data_format=FORMATS, mode=MODES)
+  @parameterized.parameters(*shared.in_turn(LAYERS))
   def test_it_trains_as_without_the_patch(self, name, data_format, mode):
-    expected = train(name, data_format, jit_compile=True)
+    expected = shared.train(keras, *layer_and_input(name, data_format), jit_compile=True)
     with tf_conv3d_grad.patch_tensorflow():
-      losses, prediction = train(name, data_format, **mode)
+      losses, prediction = shared.train(keras, *layer_and_input(name, data_format), **mode)
     np.testing.assert_allclose(losses, expected[0], rtol=1e-4)
     np.testing.assert_allclose(prediction, expected[1], atol=1e-4)
     self.assertLess(losses[-1], losses[0])
@@ -86,7 +65,7 @@ class LayersTest(parameterized.TestCase):
     layer, inputs = layer_and_input(name, data_format)
     layer.build(inputs.shape)
     with tf_conv3d_grad.patch_tensorflow():
-      self.assertFalse(testing.is_compiled(trace(layer, inputs)))
+      self.assertFalse(testing.is_compiled(shared.traced(layer, inputs)))
 
   @parameterized.parameters(*FORMATS)
   def test_a_dilated_layer_is_one_operation(self, data_format):
@@ -101,7 +80,7 @@ class LayersTest(parameterized.TestCase):
     for name, data_format in (("plain", "channels_first"), ("grouped", "channels_last")):
       layer, inputs = layer_and_input(name, data_format)
       layer.build(inputs.shape)
-      self.assertTrue(testing.is_compiled(trace(layer, inputs)))
+      self.assertTrue(testing.is_compiled(shared.traced(layer, inputs)))
 
   @parameterized.parameters(*FORMATS)
   def test_with_an_unknown_batch_and_unknown_lengths(self, data_format):
@@ -119,9 +98,9 @@ class LayersTest(parameterized.TestCase):
   def test_in_other_dtypes(self, policy, data_format):
     self.addCleanup(keras.config.set_dtype_policy, keras.config.dtype_policy())
     keras.config.set_dtype_policy(policy)
-    expected, _ = train("dilated", data_format, jit_compile=True)
+    expected, _ = shared.train(keras, *layer_and_input("dilated", data_format), jit_compile=True)
     with tf_conv3d_grad.patch_tensorflow():
-      losses, _ = train("dilated", data_format, jit_compile=False)
+      losses, _ = shared.train(keras, *layer_and_input("dilated", data_format), jit_compile=False)
     np.testing.assert_allclose(losses, expected, rtol=1e-5 if policy == "float64" else 5e-2)
 
 
@@ -173,7 +152,7 @@ class OpsTest(parameterized.TestCase):
     inputs, kernel = tf.random.normal([2, 5, 5, 4]), tf.random.normal([3, 3, 2, 4])
     with tf_conv3d_grad.patch_tensorflow():
       with mock.patch.object(tf.nn, "convolution", wraps=tf.nn.convolution) as called:
-        traced = trace(keras.ops.conv, inputs, kernel)
+        traced = shared.traced(keras.ops.conv, inputs, kernel)
       self.assertTrue(testing.is_compiled(traced))  # grouped
     called.assert_called_once()
 
@@ -285,6 +264,7 @@ with tf_conv3d_grad.patch_tensorflow():
         self.assertIs(nn.conv, before)
     self.assertIs(nn.conv, before)
 
+  @testing.sample(0)
   def test_both_orders_in_threads(self):
     self.run_child("""
 import threading

@@ -464,6 +464,29 @@ def expected_exceptions(way, call):
   return call.kind.traced
 
 
+def failure(way, call, outcome):
+  """Returns what is wrong with an outcome of the call, as `Maker` gives it; None if nothing is."""
+  if outcome.get("died") is not None:
+    return f"{way}: the process died: {outcome['died']}"
+  if call.or_result and not outcome["exceptions"]:
+    return None
+  message = outcome["message"]
+  expected = expected_exceptions(way, call)
+  if not set(expected) & set(outcome["exceptions"]):
+    raised = outcome["exceptions"][:1]
+    return f"{way}: must raise {' or '.join(expected)}, got {raised} {message[:500]}"
+  is_tensorflows = call.kind == TOO_LARGE and way not in ("eager", "patched")
+  if not is_tensorflows and not any(argument in message for argument in call.arguments):
+    return f"{way}: must name {' or '.join(call.arguments)}: {message[:500]}"
+  # XLA has the numbers, but its messages are not the op's to write.
+  given = () if way == "compiled, nothing known" else call.given
+  if given and is_tensorflows:
+    given += ("OOM when allocating tensor with shape[",)
+  if given and not any(text in message for text in given):
+    return f"{way}: must show {' or '.join(given)}: {message[:500]}"
+  return None
+
+
 # Bytes that the calls may take.
 _MEMORY = 2**39
 
@@ -522,8 +545,13 @@ def _make_at_once(whose, way, calls):
 def _make(whose, way, call):
   op, name = call
   arguments = {**WELL_FORMED[op], **CALLS[op][name].changes}
+  return outcome_of(lambda: ways.call(WAYS[way], getattr(_MODULES[whose], op), arguments))
+
+
+def outcome_of(make):
+  """Makes a call in this process; returns what comes of it."""
   try:
-    result = ways.call(WAYS[way], getattr(_MODULES[whose], op), arguments)
-  except BaseException as error:  # Whatever it is, the parent judges it.
+    result = make()
+  except BaseException as error:  # Whatever it is, it is for others to judge.
     return {"exceptions": [base.__name__ for base in type(error).__mro__], "message": str(error)}
   return {"exceptions": [], "message": f"a result of shape {result.shape}"}

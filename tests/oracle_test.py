@@ -9,6 +9,8 @@ from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case, random_case
 from tf_conv3d_grad.conformance.direction import BWD_D
 
+ARE_QUICK = True
+
 CASES = (
   "mb2_id4x5x6_ic2oc3_k3x2x1s1x2x3d1_ndhwc_f64",
   "mb1_id5x6x7_ic2oc1_k2x3x3s1x1x2d3x2x1_ndhwc_f64_valid",

@@ -15,6 +15,8 @@ from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CO
 from tf_conv3d_grad.tensorflow import private, processor
 from tf_conv3d_grad.tensorflow.environment import Environment
 
+ARE_QUICK = True
+
 
 def problem_of(text):
   case = Case.parse(text)
@@ -73,7 +75,8 @@ class ChoiceTest(MachineTestCase):
 
   def test_a_long_filter_that_nothing_overlaps_is_a_product_for_few_channels(self):
     few, many = (
-      chosen(problem_of(f"mb1_id64_ic{channels}oc384_k16s16d1_ndhwc_f32")) for channels in (4, 32)
+      chosen(problem_of_shapes(f"mb1_id64_ic{channels}oc384_k16s16d1_ndhwc_f32"))
+      for channels in (4, 32)
     )
     self.assertEqual(names([few, many]), [("overlap_add", False), ("kernel", False)])
 
@@ -110,6 +113,24 @@ class ChoiceTest(MachineTestCase):
     saved = 200 * (by_mode[False] - by_mode[True])
     self.assertEqual(found[0].compiled, saved > policy.COMPILE_SECONDS)
     self.assertEqual(found[0].compiled, compiled)
+
+  @parameterized.parameters(
+    ("mb1_id4_ic4oc4_k1s1d2_ndhwc_f64", False), ("mb1_id24_ic4oc4_k3s1d2_ndhwc_f64", True)
+  )
+  def test_of_an_unknown_batch_it_is_what_one_sample_is(self, text, compiled):
+    problem = problem_of_shapes(text)
+    with tf.Graph().as_default():
+      unknown = problem.replace(batch=tf.compat.v1.placeholder(tf.int64, []))
+      offer = chosen(unknown)
+    self.assertEqual(offer.compiled, compiled)
+    self.assertEqual(offer.cost, chosen(problem).cost)
+
+  def test_of_a_known_batch_it_costs_what_all_samples_do(self):
+    one, many = (
+      chosen(problem_of_shapes(f"mb{batch}_id16_ic4oc4_k3s1d2_ndhwc_f64"), in_xla=True).cost
+      for batch in (1, 100)
+    )
+    self.assertGreater(many.seconds, 20 * one.seconds)
 
   @parameterized.product(
     cells=("64", "128", "31x129x65"), format=("ndhwc", "ncdhw"), dtype=("f32", "f64"),

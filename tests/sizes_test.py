@@ -9,6 +9,8 @@ from absl.testing import absltest, parameterized
 
 from tf_conv3d_grad.problem import sizes
 
+ARE_QUICK = True
+
 VALUES = (0, 1, 3, 7)
 FUNCTIONS = {
   "maximum": sizes.maximum,
@@ -71,6 +73,16 @@ class ShapeTest(absltest.TestCase):
     for array in (np.ones([2, 3, 4, 5], np.float32), np.ones([2, 0, 4, 1], np.float32)):
       self.assertEqual([int(length) for length in shape(array)], list(array.shape))
     self.assertEqual(found, [[2, None, 4, None]])
+
+  def test_where_the_rank_is_not_certain_no_operation_counts_on_it(self):
+    # TensorFlow's unstacking refuses another rank, before the rule about it does.
+    for options, expected in (({}, "Unpack"), ({"is_rank_certain": False}, "Pad")):
+      with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
+        tensor = tf.compat.v1.placeholder(tf.float32, [2, None, None])
+        lengths = sizes.shape_of(tensor, **options)
+        self.assertEqual(session.run(lengths[1:], {tensor: np.ones([2, 3, 5])}), [3, 5])
+        kinds = {operation.type for operation in graph.get_operations()}
+      self.assertEqual({"Unpack", "Pad"} & kinds, {expected})
 
   def test_as_a_vector_known_and_unknown_sizes_are_alike(self):
     vector = sizes.as_tensor([2, 3, 4])

@@ -15,6 +15,20 @@ ROOT = pathlib.Path(differential.__file__).parents[2]
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
+def sample(count):
+  """Has `make test` run a test with the first so many of its parameters, those that tell most.
+
+  A test without parameters has one. What takes long, and is claimed in a smaller way by another
+  test as well, is left to `make test-all` by a count of 0.
+  """
+
+  def mark(test):
+    test.sample = count
+    return test
+
+  return mark
+
+
 class OpTestCase(parameterized.TestCase):
   """Compares results of the ops, and of their derivatives, to the oracle's."""
 

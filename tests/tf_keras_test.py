@@ -8,6 +8,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 import tf_conv3d_grad
+from tests import layers as shared
 from tests import testing
 
 if importlib.util.find_spec("tf_keras") is None:
@@ -17,7 +18,7 @@ import tf_keras
 from tf_keras.src.layers.convolutional import base_conv
 
 layers = tf_keras.layers
-FORMATS = ("channels_last", "channels_first")
+FORMATS = shared.FORMATS
 # Layers whose input has 4 channels, and their options besides the data format. The legacy
 # Conv3DTranspose knows neither groups nor dilations.
 LAYERS = {
@@ -33,17 +34,7 @@ LAYERS = {
 
 def layer_and_input(name, data_format):
   kind, options = LAYERS[name]
-  tf_keras.utils.set_random_seed(0)
-  layer = kind(4, 3, data_format=data_format, **options)
-  shape = [4, 7, 6, 5] if data_format == "channels_first" else [7, 6, 5, 4]
-  shape = [2, 3, *shape] if kind is layers.ConvLSTM3D else [2, *shape]
-  return layer, np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
-
-
-def traced(function, *arguments):
-  """A traced function, without what this package compiles by itself."""
-  with tf_conv3d_grad.jit_compile(False):
-    return tf.function(function).get_concrete_function(*arguments)
+  return shared.layer_and_input(tf_keras, kind, data_format, **options)
 
 
 class LayersTest(parameterized.TestCase):
@@ -56,31 +47,24 @@ class LayersTest(parameterized.TestCase):
       np.testing.assert_allclose(layer(inputs), expected, atol=1e-5)
       np.testing.assert_allclose(tf.function(lambda x: layer(x))(inputs), expected, atol=1e-5)
 
-  @parameterized.product(
-    name=tuple(LAYERS), data_format=FORMATS,
-    mode=(dict(jit_compile=True), dict(jit_compile=False), dict(run_eagerly=True)),
-  )  # fmt: skip
+  @parameterized.parameters(*shared.in_turn(LAYERS))
   def test_it_trains(self, name, data_format, mode):
-    layer, inputs = layer_and_input(name, data_format)
-    model = tf_keras.Sequential([tf_keras.Input(inputs.shape[1:]), layer])
-    model.compile(tf_keras.optimizers.SGD(0.1), "mse", **mode)
-    targets = np.ones([2, *model.output_shape[1:]])
     with tf_conv3d_grad.patch_tensorflow():
-      history = model.fit(inputs, targets, batch_size=2, epochs=3, verbose=0).history
-    self.assertLess(history["loss"][-1], history["loss"][0])
+      losses, _ = shared.train(tf_keras, *layer_and_input(name, data_format), **mode)
+    self.assertLess(losses[-1], losses[0])
 
   @parameterized.parameters(*FORMATS)
   def test_a_grouped_layer_is_not_compiled_by_itself(self, data_format):
     layer, inputs = layer_and_input("grouped_dilated", data_format)
     layer.build(inputs.shape)
-    self.assertTrue(testing.is_compiled(traced(layer, inputs)))
+    self.assertTrue(testing.is_compiled(shared.traced(layer, inputs)))
     with tf_conv3d_grad.patch_tensorflow():
-      self.assertFalse(testing.is_compiled(traced(layer, inputs)))
+      self.assertFalse(testing.is_compiled(shared.traced(layer, inputs)))
 
   def test_a_layer_of_another_rank_still_is(self):
     layer = layers.Conv2D(4, 3, groups=2)
     with tf_conv3d_grad.patch_tensorflow():
-      self.assertTrue(testing.is_compiled(traced(layer, tf.ones([1, 4, 4, 4]))))
+      self.assertTrue(testing.is_compiled(shared.traced(layer, tf.ones([1, 4, 4, 4]))))
       self.assertEqual(layer(tf.ones([1, 4, 4, 4])).shape, [1, 2, 2, 4])
 
 

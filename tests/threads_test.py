@@ -217,7 +217,8 @@ else:
 
 
 class EndOfProcessTest(parameterized.TestCase):
-  @parameterized.product(place=("atexit", "a thread that outlives the main one"), tuned=("0", "1"))
+  @parameterized.product(tuned=("0", "1"), place=("atexit", "a thread that outlives the main one"))
+  @testing.sample(1)
   def test_the_first_calls_of_a_process_that_is_ending_are_right(self, place, tuned):
     cache = self.create_tempdir().full_path
     child = testing.run_child(

@@ -11,6 +11,8 @@ from tf_conv3d_grad.lowering import tiles
 from tf_conv3d_grad.problem.axis import Axis
 from tf_conv3d_grad.tensorflow import private
 
+ARE_QUICK = True
+
 WINDOWS = tuple(itertools.product(range(1, 5), range(1, 4), range(1, 3)))
 
 

@@ -1,55 +1,68 @@
 """Mutates modules and runs the tests that could know: which changes does no test notice?
 
     python tools/mutants.py tf_conv3d_grad/problem/geometry.py
-    make mutants MODULES='tf_conv3d_grad/problem/axis.py tf_conv3d_grad/lowering/tiles.py'
+    make mutants MODULES='tf_conv3d_grad/problem/axis.py tf_conv3d_grad/lowering/tiles.py' SAMPLE=20
 
-Cosmic Ray makes the mutants, one at a time and in place: leave the checkout alone meanwhile. A
-mutant takes the time of its tests, some 5 to 60 seconds. Survivors are printed as diffs.
+Cosmic Ray makes the mutants. Each runs in a fork of this process, which has imported TensorFlow but
+not the package: so it takes what its tests take, mostly 1 to 30 seconds, and no file is changed.
+Processes that tests start have the module as it is. A module has some hundred mutants: `--sample`
+runs so many of each, drawn at random, the same each time. Survivors are printed as diffs.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
+import importlib.abc
+import importlib.util
+import linecache
+import os
 import pathlib
-import shlex
-import subprocess
+import random
+import signal
 import sys
+import time
+import types
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+
+import pytest
+import tensorflow as tf
+from cosmic_ray import mutating, plugins
+from cosmic_ray.ast import ast_nodes, get_ast
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-_FOLDER = ROOT / ".build" / "mutants"
 
-# The tests that could know, besides the one of the module's name.
+# The tests that could know, besides the one of the module's name. Where a class is named, all of
+# the tests run with all of their parameters; else with the sample that `make test` runs.
+_OVERLAP_ADD = ["overlap_add_test", "policy_test", "cost_test"]
 _TESTS = {
   "problem/axis.py": ["geometry_test"],
   "problem/definition.py": ["axis_test"],
-  "arguments/validation.py": ["calling_test", "known_values_test"],
-  "arguments/checks.py": ["calling_test", "known_values_test"],
-  "execution/execute.py": ["known_values_test", "compiled_test"],
-  "execution/eager_calls.py": ["calling_test"],
-  "lowering/overlap_add/run.py": ["overlap_add_test"],
-  "lowering/overlap_add/columns.py": ["overlap_add_test"],
-  "lowering/overlap_add/sums.py": ["overlap_add_test"],
-  "lowering/overlap_add/offers.py": ["policy_test", "overlap_add_test"],
-  "lowering/overlap_add/costs.py": ["policy_test"],
-  "lowering/kernel/run.py": ["kernel_test"],
+  "arguments/validation.py": ["validation_test"],
+  "arguments/checks.py": ["validation_test", "known_values_test"],
+  "planning/policy.py": ["cost_test", "registration_test"],
+  "planning/tuning_file.py": ["autotune_test"],
+  "execution/execute.py": ["eager_calls_test", "known_values_test", "compiled_test"],
+  "execution/compiled.py": ["eager_calls_test", "threads_test"],
+  "lowering/accumulation.py": ["accuracy_test"],
   "lowering/kernel/__init__.py": ["kernel_test", "policy_test", "known_values_test"],
+  "lowering/kernel/run.py": ["kernel_test"],
+  "lowering/overlap_add/__init__.py": _OVERLAP_ADD,
+  "lowering/overlap_add/columns.py": _OVERLAP_ADD,
+  "lowering/overlap_add/costs.py": ["cost_test", "offers_test", "policy_test"],
+  "lowering/overlap_add/offers.py": ["policy_test"],
+  "lowering/overlap_add/run.py": _OVERLAP_ADD,
+  "lowering/overlap_add/sums.py": _OVERLAP_ADD,
+  "ops/call.py": ["eager_calls_test", "known_values_test"],
+  "ops/conv3d.py": ["eager_calls_test", "known_values_test"],
+  "ops/conv3d_backprop_filter.py": ["eager_calls_test", "known_values_test"],
+  "ops/conv3d_backprop_input.py": ["eager_calls_test", "known_values_test"],
   "ops/derivatives.py": ["graphs_test"],
+  "patching/patch.py": ["registered_gradients_test"],
 }
-
-_CONFIG = """\
-[cosmic-ray]
-module-path = "{module}"
-timeout = {timeout}
-excluded-modules = []
-test-command = "{command}"
-
-[cosmic-ray.distributor]
-name = "local"
-
-[cosmic-ray.filters.operators-filter]
-# What follows from annotations and docstrings only.
-exclude-operators = ["core/ReplaceBinaryOperator_BitOr_.*"]
-"""
+# What follows from annotations only.
+_NEVER = "core/ReplaceBinaryOperator_BitOr_"
 
 
 def main() -> int:
@@ -58,37 +71,120 @@ def main() -> int:
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument("modules", nargs="+", type=pathlib.Path, help="files of tf_conv3d_grad/")
-  parser.add_argument("--timeout", type=float, default=120, help="seconds a mutant may take")
+  parser.add_argument("--sample", type=int, help="mutants of each module; all unless given")
+  parser.add_argument("--seed", type=int, default=0, help="draws other mutants")
   options = parser.parse_args()
-  for module in options.modules:
-    _mutate(module.resolve().relative_to(ROOT), options.timeout)
+  os.chdir(ROOT)
+  sys.path.insert(0, str(ROOT))
+  _ = tf.nn, tf.raw_ops, tf.autodiff  # imported by being named
+  for path in options.modules:
+    module = path.resolve().relative_to(ROOT)
+    _mutate(module, options.sample, random.Random(f"{options.seed} {module}"))
   return 0
 
 
-def _mutate(module: pathlib.Path, timeout: float) -> None:
-  """Mutates one module, and prints how many mutants no test notices, and which."""
-  name = module.relative_to("tf_conv3d_grad").as_posix()
-  tests = [f"tests/{test}.py" for test in (f"{module.stem}_test", *_TESTS.get(name, []))]
-  tests = [test for test in dict.fromkeys(tests) if (ROOT / test).exists()]
-  if not tests:
+def _mutate(module: pathlib.Path, sample: int | None, generator: random.Random) -> None:
+  """Mutates one module, and prints which mutants no test notices, and how many are noticed."""
+  source = module.read_text(encoding="utf-8")
+  tests = _tests(module)
+  begun = time.monotonic()
+  if _run(module, source, tests, timeout=900):
+    raise SystemExit(f"mutants: without a change fails: pytest {' '.join(tests)}")
+  timeout = 30 + 5 * (time.monotonic() - begun)
+  made = _mutations(source)
+  mutants = made if sample is None else generator.sample(made, min(sample, len(made)))
+  killed = 0
+  for name, occurrence in mutants:
+    mutated = mutating.mutate_code(source, plugins.get_operator(name)(), occurrence)
+    if _run(module, mutated, tests, timeout):
+      killed += 1
+      continue
+    lines = difflib.unified_diff(source.split("\n"), mutated.split("\n"), str(module), name, n=1)
+    print("\n".join(map(str.rstrip, lines)), flush=True)
+  print(f"{module}: {killed} of {len(mutants)} mutants killed, {len(made)} there are", flush=True)
+
+
+def _tests(module: pathlib.Path) -> list[str]:
+  """Returns what pytest is to run for a module."""
+  found = _TESTS.get(module.relative_to("tf_conv3d_grad").as_posix(), [])
+  if (ROOT / "tests" / f"{module.stem}_test.py").exists():
+    found = [f"{module.stem}_test", *found]
+  if not found:
     raise SystemExit(f"mutants: no test file for {module}: name some in _TESTS")
-  python = shlex.quote(sys.executable)
-  command = f"{python} -m pytest -q -x -n 0 -p no:cacheprovider {' '.join(tests)}"
-  _FOLDER.mkdir(parents=True, exist_ok=True)
-  config = _FOLDER / f"{name.replace('/', '.')}.toml"
-  config.write_text(_CONFIG.format(module=module, timeout=timeout, command=command))
-  session = config.with_suffix(".sqlite")
-  session.unlink(missing_ok=True)
-  for step in (
-    ["cosmic-ray", "init", config, session],
-    ["cr-filter-operators", session, config],
-    ["cosmic-ray", "baseline", config],
-    ["cosmic-ray", "exec", config, session],
-    ["cr-report", "--surviving-only", "--show-diff", session],
-  ):
-    program, *arguments = map(str, step)
-    bin_folder = pathlib.Path(sys.executable).parent
-    subprocess.run([str(bin_folder / program), *arguments], cwd=ROOT, check=True)
+  files = (test.partition("::") for test in dict.fromkeys(found))
+  return [f"tests/{file}.py{separator}{part}" for file, separator, part in files]
+
+
+def _mutations(source: str) -> list[tuple[str, int]]:
+  """Returns the mutants of a module: an operator's name, and which of its places is changed."""
+  nodes = list(ast_nodes(get_ast(source)))
+  found = []
+  for name in plugins.operator_names():
+    kind = plugins.get_operator(name)
+    if not kind.arguments() and not name.startswith(_NEVER):
+      places = sum(len([*kind().mutation_positions(node)]) for node in nodes)
+      found += [(name, occurrence) for occurrence in range(places)]
+  return found
+
+
+def _run(module: pathlib.Path, source: str, tests: list[str], timeout: float) -> bool:
+  """Returns whether tests fail, or take too long, where a module has another source."""
+  child = os.fork()
+  if not child:
+    _run_here(module, source, tests)
+  end = time.monotonic() + timeout
+  while time.monotonic() < end:
+    ended, status = os.waitpid(child, os.WNOHANG)
+    if ended:
+      return status != 0
+    time.sleep(0.02)
+  os.killpg(child, signal.SIGKILL)
+  os.waitpid(child, 0)
+  return True
+
+
+def _run_here(module: pathlib.Path, source: str, tests: list[str]) -> None:
+  """Runs tests and ends the process with their status."""
+  os.setpgid(0, 0)
+  status = 1
+  try:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    sys.meta_path.insert(0, _Importer(module, source))
+    without = [f"-pno:{plugin}" for plugin in ("cacheprovider", "sugar", "xdist")]
+    status = int(pytest.main(["-q", "-x", *without, *tests]))
+  finally:
+    os._exit(status)
+
+
+class _Importer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+  """Imports one module from another source than its file's."""
+
+  def __init__(self, module: pathlib.Path, source: str) -> None:
+    parts = module.with_suffix("").parts
+    self._is_package = parts[-1] == "__init__"
+    self._name = ".".join(parts[:-1] if self._is_package else parts)
+    self._path = ROOT / module
+    self._source = source
+
+  def find_spec(
+    self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+  ) -> ModuleSpec | None:
+    del path, target
+    if fullname != self._name:
+      return None
+    folders = [str(self._path.parent)] if self._is_package else None
+    return importlib.util.spec_from_file_location(
+      fullname, self._path, loader=self, submodule_search_locations=folders
+    )
+
+  def exec_module(self, module: types.ModuleType) -> None:
+    # AutoGraph converts what is to be found under this name, which is no file's.
+    name = f"{self._path} mutated"
+    lines = self._source.splitlines(keepends=True)
+    linecache.cache[name] = (len(self._source), None, lines, name)
+    exec(compile(self._source, name, "exec"), vars(module))
 
 
 if __name__ == "__main__":

@@ -35,20 +35,11 @@ def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) ->
   inner = inner.replace(padding=problem.unambiguous_padding)
   filter = _cast(filter, inner.dtype)  # noqa: A001
   input = _adapted(input, problem, inner)  # noqa: A001
-  input = _not_folded(input)  # noqa: A001
+  if _folds_in_half(plan):
+    input = private.unknown_to_the_optimizer(input)  # noqa: A001
   input = private.without_wrong_shape(input, inner.padding, inner.dilations)  # noqa: A001
   result = private.raw_conv3d(input=input, filter=filter, **_attributes(inner))
   return _restored(result, problem, inner)
-
-
-def _not_folded(tensor: tf.Tensor) -> tf.Tensor:
-  """Returns a tensor of which TensorFlow's optimizer computes no convolution ahead of time.
-
-  Of constants in bfloat16 it would, by Eigen's kernel, which adds up in that dtype.
-  """
-  if tensor.dtype.size > 2 or private.is_called_by_vectorized_loop():
-    return tensor
-  return private.unknown_to_the_optimizer(tensor)
 
 
 def backprop_input(
@@ -133,13 +124,23 @@ def backprop_filter(
     input = _phases(inner, input, pads, [axis.input for axis in phases.axes])  # noqa: A001
     out_backprop = _phases(inner, out_backprop, [0] * 3, [axis.output for axis in phases.axes])
     inner = phases
+  filter_sizes = tf.cast(sizes.as_tensor(inner.filter_shape), tf.int32)
+  if _folds_in_half(plan):
+    filter_sizes = private.unknown_to_the_optimizer(filter_sizes)
   result = private.raw_backprop_filter(
-    input=_not_folded(input),
-    filter_sizes=tf.cast(sizes.as_tensor(inner.filter_shape), tf.int32),
+    input=input,
+    filter_sizes=filter_sizes,
     out_backprop=out_backprop,
     **_attributes(inner),
   )
   return _cast(result, problem.dtype)
+
+
+def _folds_in_half(plan: Plan) -> bool:
+  """Whether the optimizer, given constants, would run a kernel that adds up in half precision."""
+  if private.is_called_by_vectorized_loop():  # which takes no operation that hides a tensor
+    return False
+  return plan.device == "CPU" and plan.dtype.size == 2
 
 
 def has_phases(problem: Problem) -> bool:
