@@ -99,7 +99,7 @@ class EntryPointTest(command_line.CommandLineTestCase):
     self.assertEqual(child.returncode, 0, child.stderr)
 
   @parameterized.parameters([["--help"]], [["explain", SMALL]], [["check", SMALL]])
-  @testing.sample(2)
+  @testing.sample(1)
   def test_an_output_that_cannot_be_written_is_said_in_one_sentence(self, arguments):
     child = self.run_script(arguments, before="os.dup2(os.open('/dev/full', os.O_WRONLY), 1)")
     self.assertEqual((child.returncode, child.stderr), (1, "Error: No space left on device\n"))

@@ -42,8 +42,8 @@ class DistributeTest(parameterized.TestCase):
     losses = re.findall(r"^step \d+/\d+ loss (\S+)$", result.stdout, re.MULTILINE)
     np.testing.assert_allclose(np.asarray(losses, float), losses_of_one_process(), rtol=ROUNDING)
 
-  @parameterized.parameters(*reversed(COMPILED))
-  @testing.sample(1)
+  @parameterized.parameters(*COMPILED)
+  @testing.sample(0)
   def test_two_processes_train_to_the_losses_of_one(self, compiled):
     result = testing.run_child(
       [EXAMPLES / "multi_worker.py", *COMPILED[compiled], *OPTIONS], COLUMNS="100"

@@ -93,25 +93,36 @@ class TooLargeTest(ErrorsTestCase):
   of a core's.
   """
 
-  @parameterized.parameters(0, 1, 2)
+  @parameterized.parameters(
+    (0, ("eager", "traced", "nothing known", "patched")),
+    (0, ("compiled", "v1 graph", "compiled, nothing known", "v1 graph, nothing known")),
+    (1, malformed_calls.WAYS),
+    (2, malformed_calls.WAYS),
+  )
   @testing.sample(1)
-  def test_is_refused_in_every_way_of_calling(self, number):
+  def test_is_refused_in_every_way_of_calling(self, number, ways):
     calls = []
     for op in CALLS:
       names = [name for name, call in CALLS[op].items() if call.kind == TOO_LARGE]
       calls += [(op, name) for name in names[number : number + 1]]
 
-    def outcomes(way):
+    # What is known while tracing is computed then, in one thread for all that a process traces.
+    jobs = []
+    for way in ways:
+      jobs += [(way, [call]) for call in calls] if way in ("traced", "v1 graph") else [(way, calls)]
+
+    def outcomes(job):
+      way, calls = job
       with malformed_calls.Maker() as maker:
         return maker.outcomes(OURS, way, calls)
 
     more_threads = {"TF_NUM_INTEROP_THREADS": str(2 * len(calls))}
     with mock.patch.dict(os.environ, more_threads), concurrent.futures.ThreadPoolExecutor(
-      len(malformed_calls.WAYS)
+      len(jobs)
     ) as threads:
-      found = list(threads.map(outcomes, malformed_calls.WAYS))
-    for way, of_way in zip(malformed_calls.WAYS, found):
-      for (op, name), outcome in zip(calls, of_way):
+      found = list(threads.map(outcomes, jobs))
+    for (way, of_job), of_calls in zip(jobs, found):
+      for (op, name), outcome in zip(of_job, of_calls):
         with self.subTest(f"{way}: {op}, {name}"):
           self.assert_is_refusal(way, op, name, outcome)
 

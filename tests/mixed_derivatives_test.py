@@ -130,8 +130,8 @@ def of_a_compiled_function(case, mixtures):
 
 class MixedDerivativesTest(parameterized.TestCase):
   @parameterized.parameters(
-    (graph, DILATED, "auto"),
     (eager, SMALL, False),
+    (graph, DILATED, "auto"),
     (eager, DEPTHWISE, True),
     (graph, DEPTHWISE, True),
     (compiled, SMALL, "auto"),
