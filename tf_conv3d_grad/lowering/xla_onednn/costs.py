@@ -15,7 +15,8 @@ from tf_conv3d_grad.problem.functions import CONV3D, Function
 # that; and how many that are summed over, of one group and of one among several.
 _RATE = {tf.float32: 140e9, tf.bfloat16: 500e9}
 _HALF_RATE_RESULT, _HALF_RATE_SUM, _HALF_RATE_SUM_OF_GROUP = 20, 0.3, 5
-_DEPTHWISE_RATE = {tf.float32: 12e9, tf.bfloat16: 12e9}
+# A depthwise one, in either dtype, and how many times longer it takes with a dilation.
+_DEPTHWISE_RATE, _DILATED_DEPTHWISE_FACTOR = 12e9, 2.5
 # The gradient in the filter as a convolution, and how many out channels of a group halve it.
 _FILTER_GRADIENT_RATE, _HALF_RATE_OUT = 100e9, 10
 # A call: its operands are put into an order of oneDNN's.
@@ -30,7 +31,9 @@ def of_convolution(function: Function, problem: Problem, plan: Plan, calls: int)
   if function is CONV3D:
     result, summed = summed, result
   if problem.is_depthwise:
-    rate = _DEPTHWISE_RATE[plan.dtype]
+    rate = _DEPTHWISE_RATE
+    if max(problem.dilations) > 1:
+      rate /= _DILATED_DEPTHWISE_FACTOR
   else:
     half_rate = _HALF_RATE_SUM_OF_GROUP if problem.groups > 1 else _HALF_RATE_SUM
     rate = _RATE[plan.dtype] * cost.efficiency(result, _HALF_RATE_RESULT)
