@@ -287,6 +287,23 @@ np.save(sys.argv[1] + "/result.npy", model.step(np.load(sys.argv[1] + "/volume.n
 
 
 @absltest.skipUnless(HERE, xla_onednn.why_not(tf.float32))
+class ReplaceableTest(parameterized.TestCase):
+  def test_what_is_in_its_place_is_traced_where_it_is_wanted_only(self):
+    traced = []
+
+    def instead(first, second):
+      traced.append(first)
+      return first + second
+
+    replaceable = xla_onednn.Replaceable(lambda first, second: first - second, instead)
+    compiled = tf.function(replaceable, jit_compile=True, autograph=False)
+    self.assertEqual(float(compiled(tf.constant(3.0), tf.constant(1.0))), 2)
+    self.assertEmpty(traced)
+    self.assertEqual(float(tf.vectorized_map(lambda x: compiled(x, x), tf.ones([2]))[0]), 2)
+    self.assertLen(traced, 1)
+
+
+@absltest.skipUnless(HERE, xla_onednn.why_not(tf.float32))
 class VectorizedTest(parameterized.TestCase):
   """TensorFlow takes apart what was traced with the call, and can vectorize none."""
 

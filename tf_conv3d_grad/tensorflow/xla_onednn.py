@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import json
 import platform
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -215,6 +216,9 @@ def _compare(dtype: tf.DType) -> str | None:
   return None
 
 
+_building = threading.local()
+
+
 class Replaceable:
   """A function for what XLA compiles, in whose place a SavedModel has another one.
 
@@ -242,7 +246,12 @@ class Replaceable:
     if not isinstance(function, _Replaced):
       function.__class__ = _Replaced
       function.replacement = functools.partial(self._replacement, specs)
-    return concrete(first, second)
+    before = getattr(_building, "call", False)
+    _building.call = True
+    try:
+      return concrete(first, second)
+    finally:
+      _building.call = before
 
   def _replacement(self, specs: list) -> Any:
     with private.gradient_context(in_xla=True):
@@ -266,8 +275,8 @@ class _Replaced(_AtomicFunction):
 
   @property
   def graph(self) -> Any:
-    """The graph of the function in its place."""
-    return self._saved.graph
+    """The graph of the function in its place, but for TensorFlow while it builds a call."""
+    return super().graph if getattr(_building, "call", False) else self._saved.graph
 
   @property
   def _saved(self) -> Any:
