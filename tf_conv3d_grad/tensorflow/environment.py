@@ -39,6 +39,8 @@ class Environment:
       private.in_xla_context(),
       False if private.in_v1_control_flow() else mode.current(),
       dtype != tf.bfloat16 or private.onednn_enabled(dtype),
-      # TensorFlow vectorizes no custom call.
-      xla_onednn.is_allowed() and not private.is_called_by_vectorized_loop(),
+      # TensorFlow vectorizes no custom call, and freezes no wrapped function that has one.
+      xla_onednn.is_allowed()
+      and not private.is_called_by_vectorized_loop()
+      and not private.is_wrapped_function(private.outermost_graph()),
     )

@@ -228,7 +228,9 @@ class Replaceable:
 
   def __init__(self, compute: Callable, instead: Callable) -> None:
     """Keeps two functions of two tensors that return the same; `instead` runs everywhere."""
-    self._compute = tf.function(compute, autograph=False)
+    # What freezes a graph would inline it into a function that XLA compiles, under the old name.
+    whole = {"_noinline": True}
+    self._compute = tf.function(compute, autograph=False, experimental_attributes=whole)
 
     def named_apart(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
       with tf.name_scope("portable"):  # no operation has the name of one of `compute`
