@@ -19,15 +19,7 @@ FIRST = Case.parse("mb2_id6x7x8_ic4oc8_k3s1d1_ncdhw_f64_fwd")
 PLAIN = Case.parse("mb2_id6x7x8_ic4oc8_k3s1d1_ndhwc_f32_fwd")
 
 # Calls the signature of a model and saves the results, in the manner of TensorFlow 1 or 2.
-CHILD = """
-import sys
-sys.modules["tf_conv3d_grad"] = None
-try:
-  import tf_conv3d_grad
-  sys.exit("the package can be imported after all")
-except ImportError:
-  pass
-
+CHILD = testing.WITHOUT_THE_PACKAGE + """
 import numpy as np
 import tensorflow as tf
 

@@ -15,15 +15,7 @@ CASE = Case.parse("mb2_id6x5x7_ic4oc6g2_k3x2x3s1d1x2x2_ncdhw_f32_valid")
 WAYS = ("static", "compiled", "always_compiled", "never_compiled", "sizes_unknown")
 
 # Loads the model, calls some of its functions and saves the results.
-CHILD = """
-import sys
-sys.modules["tf_conv3d_grad"] = None
-try:
-  import tf_conv3d_grad
-  sys.exit("the package can be imported after all")
-except ImportError:
-  pass
-
+CHILD = testing.WITHOUT_THE_PACKAGE + """
 import numpy as np
 import tensorflow as tf
 

@@ -5,10 +5,12 @@ from unittest import mock
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from tf_conv3d_grad import explain
+from tf_conv3d_grad import explain, lowering
 from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.lowering import tiles
+from tf_conv3d_grad.lowering.cost import Cost
+from tf_conv3d_grad.lowering.interface import Lowering, Offer
 from tf_conv3d_grad.lowering.kernel import eigen
 from tf_conv3d_grad.planning import policy
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
@@ -102,6 +104,21 @@ class ChoiceTest(MachineTestCase):
       others.remove(("overlap_add", True))
     self.assertCountEqual(found, others)
 
+  @parameterized.parameters((True, 2e-3, "quick"), (True, 3e-3, "slow"), (False, 2e-3, "quick"))
+  def test_what_a_plan_takes_to_compile_counts(self, in_xla, seconds, expected):
+    costs = {"slow": Cost(1e-3, 0), "quick": Cost(seconds, 0, compiling=0.1)}
+    lowerings = []
+    for name, cost in costs.items():
+      offering = mock.Mock(spec=Lowering)
+      offering.name = name
+      offering.offers.return_value = [Offer(offering, None, not in_xla, cost)]
+      lowerings.append(offering)
+    self.addCleanup(policy.forget)
+    policy.forget()
+    with mock.patch.object(lowering, "REGISTERED", lowerings):
+      found = chosen(problem_of_shapes("mb1_id4_ic4oc4_k3s1d1_ndhwc_f64"), in_xla=in_xla)
+    self.assertEqual(found.lowering.name, expected)
+
   @parameterized.parameters(
     ("mb1_id4_ic4oc4_k1s1d2_ndhwc_f64", False), ("mb1_id24_ic4oc4_k3s1d2_ndhwc_f64", True)
   )
@@ -113,6 +130,17 @@ class ChoiceTest(MachineTestCase):
     saved = 200 * (by_mode[False] - by_mode[True])
     self.assertEqual(found[0].compiled, saved > policy.COMPILE_SECONDS)
     self.assertEqual(found[0].compiled, compiled)
+
+  def test_of_two_that_are_about_as_fast_the_one_that_compiles_sooner(self):
+    slow = Offer(lowering.REGISTERED[0], "slow to compile", True, Cost(1e-3, 0))
+    quick = Offer(lowering.REGISTERED[0], "quick", True, Cost(2e-3, 0, compiling=0.1))
+    for in_xla in (False, True):
+      here = environment(in_xla=in_xla)
+      self.assertEqual(policy._least([slow, quick], 1, here), quick)
+      self.assertEqual(policy._least([slow, quick], 1000, here), slow)
+    # What nobody compiles takes no time to compile.
+    called = [offer._replace(compiled=False) for offer in (slow, quick)]
+    self.assertEqual(policy._least(called, 1, environment(in_xla=False)), called[0])
 
   @parameterized.parameters(
     ("mb1_id4_ic4oc4_k1s1d2_ndhwc_f64", False), ("mb1_id24_ic4oc4_k3s1d2_ndhwc_f64", True)

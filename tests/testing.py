@@ -13,6 +13,16 @@ from tf_conv3d_grad.conformance import differential, oracle
 
 ROOT = pathlib.Path(differential.__file__).parents[2]
 DTYPES = ("float16", "bfloat16", "float32", "float64")
+# Begins a child's program that has to do without the package.
+WITHOUT_THE_PACKAGE = """
+import sys
+sys.modules["tf_conv3d_grad"] = None
+try:
+  import tf_conv3d_grad
+  sys.exit("the package can be imported after all")
+except ImportError:
+  pass
+"""
 
 
 def sample(count):

@@ -249,5 +249,14 @@ class LoopsTest(parameterized.TestCase):
 
 
 
+class EvenTest(absltest.TestCase):
+  def test_the_largest_divisor_near_or_the_most(self):
+    self.assertEqual(tiles.even(24, 7), 6)
+    self.assertEqual(tiles.even(24, 12), 12)
+    self.assertEqual(tiles.even(13, 10), 10)
+    self.assertEqual(tiles.even(24, 4, step=2), 4)
+    self.assertEqual(tiles.even(24, 5, step=2), 4)
+
+
 if __name__ == "__main__":
   absltest.main()

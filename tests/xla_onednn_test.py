@@ -19,7 +19,7 @@ from tf_conv3d_grad.conformance.case import Case, random_case
 from tf_conv3d_grad.lowering.xla_onednn import XlaOnednn
 from tf_conv3d_grad.planning import policy
 from tf_conv3d_grad.problem import functions
-from tf_conv3d_grad.problem.layout import NDHWC, OF_DATA_FORMAT
+from tf_conv3d_grad.problem.layout import NDHWC, OF_DATA_FORMAT, OF_FILTER
 from tf_conv3d_grad.tensorflow import xla_onednn
 from tf_conv3d_grad.tensorflow.environment import Environment
 
@@ -143,6 +143,7 @@ class OffersTest(parameterized.TestCase):
     "mb1_id8_ic4oc4_k3s1d40000_ndhwc_f32",
     "mb1_id8x8x1_ic1oc4_k1x1x3s1d1_ndhwc_f32_fwd",  # memory that nobody has written
     "mb1_id9_ic4oc4_k4s4x4x1d1_ndhwc_f32",  # 16 calls
+    "mb1_id8_ic8oc8g8_k3s2d1_ndhwc_f32_bwd_w",  # slow
   )
   def test_what_it_is_not_given(self, text):
     self.assertEmpty(offers(*self.problem(text)))
@@ -185,7 +186,7 @@ class ConvolutionTest(parameterized.TestCase):
       input=tf.ones([2, 6, 6, 6, 4]),
       filter=tf.ones([3, 3, 3, 4, 6]),
       output_shape=(2, 4, 4, 4, 6),
-      layouts=(data, xla_onednn.FILTER, data),
+      layouts=(data, OF_FILTER, data),
       pads=[(0, 0)] * 3,
       strides=(1, 1, 1),
       dilations=(1, 1, 1),

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conversion import refusals
-from tf_conv3d_grad.conversion.errors import ModelError
 from tf_conv3d_grad.conversion.graphs import Node
 from tf_conv3d_grad.planning import policy
 from tf_conv3d_grad.problem import functions, sizes
@@ -53,24 +52,19 @@ class Convolution:
     Raises:
       ModelError: If its attributes are malformed.
     """
-    padding = node.text("padding", "")
-    if padding not in ("SAME", "VALID"):
-      raise ModelError(f"{node} has the padding {padding!r}, which no kernel of the CPU's takes")
-    data_format = node.text("data_format", NDHWC)
-    layout = refusals.layout(node)
     result = refusals.CONVOLUTIONS[node.op].result
     shapes = []
     for place, role in enumerate(_ROLES):
       known = node.shape if role == result else node.input_shape(place)
-      known = known if known is not None and len(known) == 5 else [None] * 5
-      if role != FILTER and not node.graph.has_right_shapes:
-        known = layout.arranged(known[layout.batch], [None] * 3, known[layout.channels])
-      shapes.append(tuple(known))
+      if role == FILTER:
+        shapes.append(tuple(known) if known is not None and len(known) == 5 else (None,) * 5)
+      else:
+        shapes.append(refusals.shape_of_volume(node, known))
     return cls(
       op=node.op,
       attributes=Attributes(
-        data_format,
-        padding,
+        node.text("data_format", NDHWC),
+        refusals.padding(node),
         refusals.spatial(node, "strides"),
         refusals.spatial(node, "dilations"),
       ),
@@ -114,7 +108,7 @@ class Convolution:
         known = self.shapes[_ROLES.index(function.result)]
         length = tf.compat.v1.placeholder(tf.int64, [])
         given[function.asked_by] = tf.stack([length if n is None else n for n in known])
-      validation.validate(function, **given, **self._arguments)
+      validation.validate(function, **given, **self.attributes.arguments())
 
   def __call__(self, *inputs: tf.Tensor) -> tf.Tensor:
     """Returns the result, computed by operations that every CPU runs."""
@@ -159,14 +153,4 @@ class Convolution:
     names = [
       function.asked_by if role == function.result else function.argument(role) for role in _ROLES
     ]
-    return private.raw_op(self.op)(**dict(zip(names, inputs)), **self._arguments)
-
-  @property
-  def _arguments(self) -> dict[str, Any]:
-    layout = OF_DATA_FORMAT[self.attributes.data_format]
-    return {
-      "strides": layout.arranged(1, self.attributes.strides, 1),
-      "dilations": layout.arranged(1, self.attributes.dilations, 1),
-      "padding": self.attributes.padding,
-      "data_format": self.attributes.data_format,
-    }
+    return private.raw_op(self.op)(**dict(zip(names, inputs)), **self.attributes.arguments())

@@ -78,6 +78,4 @@ def convert(source: pathlib.Path, destination: pathlib.Path) -> Iterator[Convert
 
 def _here() -> Environment:
   """Returns this machine's CPU, whatever else it has."""
-  with tf.device("/CPU:0"):
-    here = Environment.here(tf.bfloat16)
-  return dataclasses.replace(here, device="CPU")
+  return dataclasses.replace(Environment.here(tf.bfloat16), device="CPU")

@@ -9,7 +9,6 @@ from typing import Any
 import tensorflow as tf
 
 from tf_conv3d_grad.conversion import refusals
-from tf_conv3d_grad.conversion.errors import ModelError
 from tf_conv3d_grad.conversion.graphs import Node
 from tf_conv3d_grad.problem.layout import NDHWC, OF_DATA_FORMAT, rearranged
 
@@ -55,24 +54,14 @@ class Pooling:
     Raises:
       ModelError: If its attributes are malformed.
     """
-    padding = node.text("padding", "")
-    if padding not in ("SAME", "VALID"):
-      raise ModelError(f"{node} has the padding {padding!r}; it must be SAME or VALID")
-    layout = refusals.layout(node)
-    shapes = []
-    for place, name in enumerate(_INPUTS[node.op]):
-      known = node.input_shape(place)
-      if name == _SHAPE:
-        known = [5]
-      elif known is None or len(known) != 5:
-        known = [None] * 5
-      elif not node.graph.has_right_shapes:
-        known = layout.arranged(known[layout.batch], [None] * 3, known[layout.channels])
-      shapes.append(tuple(known))
+    shapes = [
+      (5,) if name == _SHAPE else refusals.shape_of_volume(node, node.input_shape(place))
+      for place, name in enumerate(_INPUTS[node.op])
+    ]
     return cls(
       op=node.op,
       data_format=node.text("data_format", NDHWC),
-      padding=padding,
+      padding=refusals.padding(node),
       ksize=refusals.spatial(node, "ksize"),
       strides=refusals.spatial(node, "strides"),
       dtype=node.dtype(),

@@ -55,6 +55,28 @@ def layout(node: Node) -> Layout:
   return OF_DATA_FORMAT[data_format]
 
 
+def padding(node: Node) -> str:
+  """Returns the padding of a 3-D node.
+
+  Raises:
+    ModelError: If it is neither "SAME" nor "VALID".
+  """
+  text = node.text("padding", "")
+  if text not in ("SAME", "VALID"):
+    raise ModelError(f"{node} has the padding {text!r}; it must be SAME or VALID")
+  return text
+
+
+def shape_of_volume(node: Node, recorded: list[int | None] | None) -> tuple[int | None, ...]:
+  """Returns what can be relied on of the shape that was recorded of a volume of a 3-D node's."""
+  if recorded is None or len(recorded) != 5:
+    return (None,) * 5
+  if node.graph.has_right_shapes:
+    return tuple(recorded)
+  batch, _, channels = layout(node).split(recorded)
+  return tuple(layout(node).arranged(batch, [None] * 3, channels))
+
+
 def spatial(node: Node, attribute: str) -> tuple[int, int, int]:
   """Returns what an attribute of a 3-D node says of depth, height and width.
 

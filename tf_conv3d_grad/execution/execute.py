@@ -103,11 +103,9 @@ def _by_offer(
   function: Function, problem: Problem, environment: Environment, offer: Offer
 ) -> Compute:
   """Returns what computes a function as an offer says."""
-  of_batch = problem if problem.is_static else problem.replace(batch=_ANY_BATCH)
-  if not offer.compiled and offer.lowering.is_portable:
-    return offer.lowering.prepared(function, problem, offer.plan)
   if not offer.compiled:
-    return _replaceable(function, of_batch, environment, offer)
+    return _by_lowering(function, problem, environment, offer)
+  of_batch = _of_any_batch(problem)
   if not of_batch.is_static:  # tensors in a key would be kept alive
     compute = offer.lowering.prepared(function, problem, offer.plan)
     traced = tf.function(compute, jit_compile=True, autograph=False)
@@ -116,6 +114,11 @@ def _by_offer(
   compute = functools.partial(_compiled, function, of_batch, environment, offer)
   uncompiled = functools.partial(_uncompiled, function, of_batch, environment)
   return compiled.function(key, compute, uncompiled)
+
+
+def _of_any_batch(problem: Problem) -> Problem:
+  """Returns a problem without a tensor for its batch, for keys."""
+  return problem if problem.is_static else problem.replace(batch=_ANY_BATCH)
 
 
 def _with_batch(function: Function, problem: Problem, operands: tuple) -> Problem:
@@ -134,19 +137,17 @@ def _compiled(
   first: tf.Tensor,
   second: tf.Tensor,
 ) -> tf.Tensor:
-  if not offer.lowering.is_portable:
-    return _replaceable(function, problem, environment, offer)(first, second)
   problem = _with_batch(function, problem, (first, second))
-  return offer.lowering.prepared(function, problem, offer.plan)(first, second)
+  return _by_lowering(function, problem, environment, offer)(first, second)
 
 
-def _replaceable(
+def _by_lowering(
   function: Function, problem: Problem, environment: Environment, offer: Offer
 ) -> Compute:
-  """Returns what computes a function inside of what XLA compiles, and portably where it is saved.
-
-  The problem's batch is that of the operands where it is not known.
-  """
+  """Returns what computes a function by an offer's lowering, and portably where it is saved."""
+  if offer.lowering.is_portable:
+    return offer.lowering.prepared(function, problem, offer.plan)
+  problem = _of_any_batch(problem)
   key = (function.name, problem, offer.lowering.name, offer.plan)
   portable = dataclasses.replace(environment, in_xla=True, xla_onednn=False)
 

@@ -56,8 +56,7 @@ def exact(function: Function, problem: Problem, offer: Offer, compute: Compute) 
     return functools.partial(_traced, function, problem, look, compute, _by_tap)
   # XLA cannot vectorize a branch over several filters; and what a vectorized loop takes apart must
   # do without TensorFlow's operation, of which kernels are made wherever it is in a graph, or fail.
-  at_one = len(look.operands) == 1
-  if (at_one and _raw_multiplies_padding(problem)) or private.is_called_by_vectorized_loop():
+  if _raw_multiplies_padding(problem) or private.is_called_by_vectorized_loop():
     return compute
   instead = _raw if _can_be_raw(function, problem) else _exactly
   return functools.partial(_traced, function, problem, look, compute, instead)
@@ -185,12 +184,10 @@ def _raw(
   del result
   first, second = operands
   asked = tf.cast(sizes.as_tensor(function.shape(problem)), tf.int32)
+  if function is CONV3D:
+    problem = problem.replace(padding=problem.unambiguous_padding)
   return private.raw_op(function.op)(
-    **function.arguments(first, second, asked),
-    strides=problem.layout.arranged(1, problem.strides, 1),
-    padding=problem.unambiguous_padding if function is CONV3D else problem.padding,
-    data_format=problem.data_format,
-    dilations=problem.layout.arranged(1, problem.dilations, 1),
+    **function.arguments(first, second, asked), **problem.attributes.arguments()
   )
 
 

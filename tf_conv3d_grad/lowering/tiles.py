@@ -79,6 +79,16 @@ def of_output(axis: Axis, tile: int | None) -> Tiling:
   return Tiling(count, of_tile, axis.pad, after, 0, step, length)
 
 
+def even(length: int, most: int, step: int = 1) -> int:
+  """Returns how many steps a tile may have, at most, so that tiles of an axis are alike.
+
+  What the last tile would have too much is padded or cut off with a copy. Where no divisor is near,
+  it is the most.
+  """
+  near = (steps for steps in range(most, most // 2, -1) if length % (steps * step) == 0)
+  return next(near, most)
+
+
 def samples_within(batch: int, held: int, budget: int) -> int | None:
   """Returns how many samples, that hold so much each, fit a budget; None if all of them do."""
   most = max(1, budget // max(1, held))

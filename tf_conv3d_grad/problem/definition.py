@@ -32,6 +32,16 @@ class Attributes(NamedTuple):
   strides: tuple[int, int, int]
   dilations: tuple[int, int, int]
 
+  def arguments(self) -> dict[str, Any]:
+    """Returns them as the ops take them."""
+    layout = OF_DATA_FORMAT[self.data_format]
+    return {
+      "strides": layout.arranged(1, self.strides, 1),
+      "padding": self.padding,
+      "data_format": self.data_format,
+      "dilations": layout.arranged(1, self.dilations, 1),
+    }
+
 
 @dataclasses.dataclass(frozen=True)
 class Problem:

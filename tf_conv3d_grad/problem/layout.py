@@ -44,6 +44,8 @@ class Layout(NamedTuple):
 OF_DATA_FORMAT = {NDHWC: Layout(0, (1, 2, 3), 4), NCDHW: Layout(0, (2, 3, 4), 1)}
 CHANNELS_LAST = OF_DATA_FORMAT[NDHWC]
 CHANNELS_FIRST = Layout(1, (2, 3, 4), 0)
+# A filter's, whose "batch" is its in channels, and whose "channels" are its out channels.
+OF_FILTER = Layout(3, (0, 1, 2), 4)
 
 
 def rearranged(tensor: tf.Tensor, given: Layout, wanted: Layout) -> tf.Tensor:

@@ -23,15 +23,12 @@ import numpy as np
 import tensorflow as tf
 
 from tf_conv3d_grad.problem import geometry
-from tf_conv3d_grad.problem.layout import NDHWC, OF_DATA_FORMAT, Layout
+from tf_conv3d_grad.problem.layout import NDHWC, OF_DATA_FORMAT, OF_FILTER, Layout
 from tf_conv3d_grad.tensorflow import private
 
 ENVIRONMENT_VARIABLE = "TF_CONV3D_GRAD_XLA_ONEDNN"
 # TensorFlows of whose custom call the form is known: `make compat` proves it.
 VERIFIED = ("2.21",)
-
-# Where the dimensions of a filter are, for `convolution`.
-FILTER = Layout(batch=3, spatial=(0, 1, 2), channels=4)
 
 try:
   from tensorflow.compiler.tf2xla.ops.gen_xla_ops import xla_custom_call_v2 as _custom_call
@@ -61,8 +58,8 @@ def convolution(
     input: Of float32 or bfloat16.
     filter: Of the same dtype.
     output_shape: The static shape of the result.
-    layouts: Where the dimensions of the input, the filter and the result are. The filter's "batch"
-      is its in channels, its "channels" are its out channels: see `FILTER`.
+    layouts: Where the dimensions of the input, the filter and the result are; the filter's mostly
+      as in `OF_FILTER`.
     pads: The padding in front of and behind depth, height and width, none of it negative.
     strides: Those of depth, height and width.
     dilations: Those of depth, height and width.
@@ -173,6 +170,8 @@ def _lacks() -> str | None:
 @functools.cache
 def _fails(dtype: tf.DType) -> str | None:
   """Returns what was wrong with one tiny convolution, None if nothing was."""
+  if not private.outside(tf.executing_eagerly):
+    return "TensorFlow 1's behavior is on, in which it cannot be tried"
   if dtype == tf.bfloat16 and not private.onednn_enabled(dtype):
     return "oneDNN has no bfloat16 on this processor"  # asked for, it would end the process
   try:
@@ -190,8 +189,6 @@ def _fails(dtype: tf.DType) -> str | None:
 
 
 def _compare(dtype: tf.DType) -> str | None:
-  if not tf.executing_eagerly():
-    return "TensorFlow 1's behavior is on, which compiles nothing"
   # Integers small enough to be exact in every dtype.
   x = np.arange(2 * 4 * 3 * 5 * 4).reshape(2, 4, 3, 5, 4) % 5 - 2.0
   w = np.arange(2 * 1 * 3 * 2 * 6).reshape(2, 1, 3, 2, 6) % 7 - 3.0
@@ -206,7 +203,7 @@ def _compare(dtype: tf.DType) -> str | None:
   def compute(x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
     data, pads = OF_DATA_FORMAT[NDHWC], [(1, 0), (0, 0), (2, 1)]
     return convolution(
-      x, w, expected.shape, (data, FILTER, data), pads, (2, 1, 1), (1, 1, 2), groups=2
+      x, w, expected.shape, (data, OF_FILTER, data), pads, (2, 1, 1), (1, 1, 2), groups=2
     )
 
   with tf.device("/CPU:0"):

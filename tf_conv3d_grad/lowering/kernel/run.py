@@ -38,7 +38,7 @@ def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) ->
   if _folds_in_half(plan):
     input = private.unknown_to_the_optimizer(input)  # noqa: A001
   input = private.without_wrong_shape(input, inner.padding, inner.dilations)  # noqa: A001
-  result = private.raw_conv3d(input=input, filter=filter, **_attributes(inner))
+  result = private.raw_conv3d(input=input, filter=filter, **inner.attributes.arguments())
   return _restored(result, problem, inner)
 
 
@@ -65,7 +65,7 @@ def backprop_input(
       input=tensor,
       filters=filter,
       output_shape=output_shape,
-      **_attributes(one),
+      **one.attributes.arguments(),
     )
 
   tensor = _adapted(out_backprop, problem, inner)
@@ -86,7 +86,7 @@ def eager_backprop_input(
     one_by_one = functools.partial(backprop_input, problem, plan)
     return _by_sample.get((problem, plan), lambda: tf.function(one_by_one, autograph=False))
   inner = _as_the_kernel_takes_it(problem, plan)
-  input_sizes, attributes = sizes.as_tensor(inner.input_shape), _attributes(inner)
+  input_sizes, attributes = sizes.as_tensor(inner.input_shape), inner.attributes.arguments()
 
   def compute(filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
     return private.raw_backprop_input(
@@ -131,7 +131,7 @@ def backprop_filter(
     input=input,
     filter_sizes=filter_sizes,
     out_backprop=out_backprop,
-    **_attributes(inner),
+    **inner.attributes.arguments(),
   )
   return _cast(result, problem.dtype)
 
@@ -214,7 +214,7 @@ def _named(
 
 
 def _raw(function: Function, problem: Problem) -> Callable[..., tf.Tensor]:
-  attributes = _attributes(problem)
+  attributes = problem.attributes.arguments()
   if function is CONV3D:
     attributes["padding"] = problem.unambiguous_padding
   asked: dict = {}
@@ -276,15 +276,6 @@ def _as_the_kernel_takes_it(problem: Problem, plan: Plan) -> Problem:
   if problem.dtype == plan.dtype and problem.data_format == plan.data_format:
     return problem
   return problem.replace(dtype=plan.dtype, data_format=plan.data_format)
-
-
-def _attributes(problem: Problem) -> dict:
-  return {
-    "strides": problem.layout.arranged(1, problem.strides, 1),
-    "dilations": problem.layout.arranged(1, problem.dilations, 1),
-    "padding": problem.padding,
-    "data_format": problem.data_format,
-  }
 
 
 def _adapted(tensor: tf.Tensor, problem: Problem, inner: Problem) -> tf.Tensor:

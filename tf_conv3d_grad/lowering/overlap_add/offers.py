@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from tf_conv3d_grad.lowering.cost import Cost
 from tf_conv3d_grad.lowering.overlap_add import costs
 from tf_conv3d_grad.lowering.overlap_add.plan import Plan
-from tf_conv3d_grad.lowering.tiles import MAX_COLUMN_BYTES, samples_within
+from tf_conv3d_grad.lowering.tiles import MAX_COLUMN_BYTES, even, samples_within
 from tf_conv3d_grad.problem import geometry, sizes
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST, NCDHW, Layout
@@ -139,9 +139,7 @@ def _tile(
   planes = max(1, budget // max(1, plane))
   count = -(-depth.input // (planes * depth.stride))
   planes = -(-depth.input // (count * depth.stride))
-  # What the last tile has too much is cut off with a copy; somewhat smaller tiles may come out.
-  even = (p for p in range(planes, planes // 2, -1) if depth.input % (p * depth.stride) == 0)
-  planes = next(even, planes)
+  planes = even(depth.input, planes, depth.stride)
   rows = None
   if plane > max(budget, MAX_COLUMN_BYTES):
     # Tiles shorter than the filter's extent would multiply more for their neighbours than for them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tf_conv3d_grad.lowering import shifts
-from tf_conv3d_grad.problem import geometry, sizes
+from tf_conv3d_grad.problem import sizes
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.layout import Layout
 from tf_conv3d_grad.tensorflow import xla_onednn
@@ -17,11 +17,7 @@ def paddings(problem: Problem) -> list[tuple[int, int]]:
   It is negative where the convolution reaches none of so many cells of the input, or, behind, where
   a stride skips them.
   """
-  found = []
-  for axis in problem.axes:
-    reach = (axis.output - 1) * axis.stride + geometry.extent(axis.taps, axis.dilation)
-    found.append((axis.pad, reach - axis.pad - axis.input))
-  return found
+  return [(axis.pad, axis.padded - axis.pad) for axis in problem.axes]
 
 
 def at_least_one_sample(tensor: tf.Tensor, problem: Problem) -> tf.Tensor:

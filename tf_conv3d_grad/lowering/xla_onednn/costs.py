@@ -21,7 +21,7 @@ _DEPTHWISE_RATE, _DILATED_DEPTHWISE_FACTOR = 12e9, 2.5
 _FILTER_GRADIENT_RATE, _HALF_RATE_OUT = 100e9, 10
 # A call: its operands are put into an order of oneDNN's.
 _CALL_SECONDS = 150e-6
-# XLA compiles it in 0.01 to 0.05 s with what is around it, a loop over pieces in 0.15 s.
+# XLA compiles it in 0.01 to 0.05 s with what is around it, a loop over pieces in 0.15 to 0.3 s.
 _COMPILING, _COMPILING_LOOP = 0.1, 0.5
 
 

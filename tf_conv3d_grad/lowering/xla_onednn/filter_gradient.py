@@ -21,8 +21,7 @@ from tf_conv3d_grad.lowering.xla_onednn.plan import Plan
 from tf_conv3d_grad.problem import sizes
 from tf_conv3d_grad.problem.axis import Axis
 from tf_conv3d_grad.problem.definition import Problem
-from tf_conv3d_grad.problem.layout import NDHWC, Layout
-from tf_conv3d_grad.tensorflow.xla_onednn import FILTER
+from tf_conv3d_grad.problem.layout import NDHWC, OF_FILTER, Layout
 
 # Cells of `out_backprop` to give oneDNN at a time. 32^3 cells of 32 and 64 channels: 139 ms at
 # once, 93 to 95 by 2,000 or 4,000.
@@ -82,9 +81,7 @@ def planned(problem: Problem, dtype: tf.DType) -> Plan:
   planes = problem.axes[0].output
   if cells > _CELLS and planes > 1:
     most = max(1, _CELLS * planes // cells)
-    # A divisor needs no zeros behind the last piece.
-    even = (length for length in range(most, most // 2, -1) if planes % length == 0)
-    return Plan(dtype, depth=next(even, most), samples=1)
+    return Plan(dtype, depth=tiles.even(planes, most), samples=1)
   if sizes.is_known(problem.batch) and (problem.batch == 1 or problem.groups == 1):
     return Plan(dtype, samples=tiles.samples_within(problem.batch, cells, _CELLS))
   return Plan(dtype, samples=1)
@@ -144,4 +141,4 @@ def _of_piece(
       shape = [problem.groups, problem.filter_in_channels, *lengths]
       input = tf.reshape(input, shape)  # noqa: A001
       of_input = Layout(batch=1, spatial=spatial, channels=0)
-  return call.convolution(convolution, (of_input, problem.layout, FILTER), out_backprop, input)
+  return call.convolution(convolution, (of_input, problem.layout, OF_FILTER), out_backprop, input)

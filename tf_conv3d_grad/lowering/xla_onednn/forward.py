@@ -16,7 +16,7 @@ from tf_conv3d_grad.lowering.xla_onednn.plan import Plan
 from tf_conv3d_grad.problem import geometry, sizes
 from tf_conv3d_grad.problem.axis import Axis
 from tf_conv3d_grad.problem.definition import Problem
-from tf_conv3d_grad.tensorflow.xla_onednn import FILTER
+from tf_conv3d_grad.problem.layout import OF_FILTER
 
 
 def conv3d(
@@ -95,7 +95,7 @@ def phases(problem: Problem) -> Iterator[Phase]:
 
 
 def _convolved(problem: Problem, filter: tf.Tensor, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
-  return call.convolution(problem, (problem.layout, FILTER, problem.layout), filter, input)
+  return call.convolution(problem, (problem.layout, OF_FILTER, problem.layout), filter, input)
 
 
 def _of_batch(
