@@ -78,15 +78,23 @@ def prepared(
   if problem.is_empty:
     return lambda *_: memory.zeros(shape, problem.dtype)
   offer = _chosen(function, problem, environment, vectorized)
-  return nonfinite.exact(function, problem, offer, _by_offer(function, problem, environment, offer))
+  return by_offer(function, problem, environment, offer)
+
+
+def by_offer(
+  function: Function, problem: Problem, environment: Environment, offer: Offer
+) -> Compute:
+  """Returns what computes a function as an offer says, also of what is not finite."""
+  compute = _by_offer(function, problem, environment, offer)
+  return nonfinite.exact(function, problem, offer, compute)
 
 
 def _chosen(
   function: Function, problem: Problem, environment: Environment, vectorized: bool
 ) -> Offer:
   if autotune.is_on():
-    by_offer = functools.partial(_by_offer, function, problem, environment)
-    offer = autotune.choose(function, problem, environment, by_offer)
+    compute = functools.partial(_by_offer, function, problem, environment)
+    offer = autotune.choose(function, problem, environment, compute)
   else:
     offer = policy.choose(function, problem, environment)
   if not vectorized or not (offer.compiled or environment.in_xla):
@@ -171,5 +179,4 @@ def _uncompiled(
   problem = _with_batch(function, problem, operands)
   environment = dataclasses.replace(environment, mode=False)
   offer = policy.choose(function, problem, environment)  # not timed: this may be a timing
-  compute = _by_offer(function, problem, environment, offer)
-  return nonfinite.exact(function, problem, offer, compute)(*operands)
+  return by_offer(function, problem, environment, offer)(*operands)

@@ -9,7 +9,9 @@ from tf_conv3d_grad.problem.axis import Axis
 from tf_conv3d_grad.problem.sizes import Size
 
 
-def gather(tensor: tf.Tensor, dimension: int, axis: Axis) -> list[tf.Tensor]:
+def gather(
+  tensor: tf.Tensor, dimension: int, axis: Axis, in_xla: bool = False
+) -> list[tf.Tensor]:
   """Reads, for every tap, the input cells that the output cells see through it.
 
   result[q][o] = tensor[o * stride + q * dilation - pad], zero where that is padding
@@ -18,15 +20,20 @@ def gather(tensor: tf.Tensor, dimension: int, axis: Axis) -> list[tf.Tensor]:
     tensor: Has `axis.input` cells along `dimension`.
     dimension: Which dimension to work on.
     axis: The axis; `taps` is known, `pad` is not negative, the lengths may be tensors.
+    in_xla: Whether XLA compiles this, which reads every second cell as fast as a run of them.
 
   Returns:
     For each tap, a tensor with `axis.output` cells along `dimension`.
   """
   reach = sizes.maximum(axis.output - 1, 0) * axis.stride
   reach = reach + geometry.extent(axis.taps, axis.dilation)
+  by_runs = sizes.is_known(axis.output) and axis.output > 1 and axis.stride > 1 and not in_xla
+  if by_runs:
+    reach += axis.stride - 1
+  strided = _strided_by_runs if by_runs else _strided
   padded = pad(tensor, dimension, axis.pad, sizes.maximum(reach - axis.pad - axis.input, 0))
   return [
-    _strided(padded, dimension, tap * axis.dilation, axis.output, axis.stride)
+    strided(padded, dimension, tap * axis.dilation, axis.output, axis.stride)
     for tap in range(axis.taps)
   ]
 
@@ -131,3 +138,18 @@ def _strided(
     index[dimension] = slice(first, None, stride)
     tensor, first = tensor[tuple(index)], 0
   return window(tensor, dimension, first, length)
+
+
+def _strided_by_runs(
+  tensor: tf.Tensor, dimension: int, first: Size, length: int, stride: int
+) -> tf.Tensor:
+  """Returns the same of a tensor with `length * stride` cells from `first` on.
+
+  TensorFlow copies strided slices element by element: 37 ms for a depthwise convolution that takes
+  6 in this way.
+  """
+  read = window(tensor, dimension, first, length * stride)
+  shape = sizes.shape_of(read)
+  shape[dimension : dimension + 1] = [length, stride]
+  split = tf.reshape(read, sizes.as_tensor(shape))
+  return split[(*[slice(None)] * (dimension + 1), 0)]

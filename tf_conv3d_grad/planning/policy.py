@@ -1,9 +1,10 @@
 """Which of the plans that the lowerings offer computes a call.
 
 The policy knows none of the lowerings. It compares the expected times of their offers. A native
-offer is what TensorFlow's own op would run. It is taken unless another one is expected to be faster
-in the first call, compilation included. Without a native offer, the one is taken that is expected
-to be the fastest over some hundred calls.
+offer is what TensorFlow's own op would run. It is taken unless another one is expected to be
+clearly faster: for an eager call in the first call, compilation included, in a graph over some
+hundred calls. Without a native offer, the one is taken that is expected to be the fastest over some
+hundred calls.
 """
 
 from __future__ import annotations
@@ -21,8 +22,14 @@ from tf_conv3d_grad.tensorflow.environment import Environment
 
 # XLA compiles loops over cells in 0.15 to 0.5 s, on one core.
 COMPILE_SECONDS = 0.3
-# Calls after which a compilation has to have paid, where TensorFlow's op refuses the case.
+# Calls after which a compilation has to have paid, in graphs and where TensorFlow's op refuses the
+# case.
 _CALLS = 200
+# Seconds of a native call below which others are not looked at. Their figures take 2 to 5 ms.
+_LONG, _LONG_IN_GRAPH = 20e-3, 2e-3
+# How many times as long a native offer has to be expected to take as another one. Predictions are
+# off by a third and more, and nothing may be slower than what it replaces.
+_CLEARLY = 1.25
 # How many plans of a lowering autotuning times, compiled or not. Each takes a compilation.
 _MOST_TIMED = 4
 
@@ -77,21 +84,34 @@ def _chosen(function: Function, problem: Problem, environment: Environment) -> O
 def _native_or_better(
   native: Offer, function: Function, problem: Problem, environment: Environment
 ) -> Offer:
-  """Returns a native offer, or one that is expected to be faster in the first call."""
+  """Returns a native offer, or one that is expected to be clearly faster.
+
+  Eager code may make a call once, a graph is built to be called again.
+  """
   if native.cost is None:
     return native
   cores = processor.cores()  # a call itself has all of them
-  may_compile = environment.mode == "auto" and native.cost.seconds > cores * COMPILE_SECONDS
-  rivals = [native]
+  waiting = 1 if environment.in_graph else cores
+  calls = _CALLS if environment.in_graph else 1
+  may_compile = environment.mode == "auto" and (
+    calls * native.cost.seconds > waiting * COMPILE_SECONDS
+  )
+  is_long = native.cost.seconds > (_LONG_IN_GRAPH if environment.in_graph else _LONG)
+  rivals = []
   for each in lowering.REGISTERED:
     if each is native.lowering:
       continue
-    may_run = each.rivals_natively(problem)
+    may_run = is_long or each.rivals_natively(problem)
     if may_compile or may_run:
-      offers = each.offers(function, problem, environment)
+      offers = _of_lowering(each, function, problem, environment)
       rivals += [offer for offer in offers if (may_compile if offer.compiled else may_run)]
-  best = _least(rivals, 1, environment, cores)
-  return native if best.compiled and not private.xla_compiles() else best
+  if not private.xla_compiles():
+    rivals = [offer for offer in rivals if not offer.compiled]
+  if not rivals:
+    return native
+  best = _least(rivals, calls, environment, waiting)
+  is_better = _total(best, calls, environment, waiting) * _CLEARLY < calls * native.cost.seconds
+  return best if is_better else native
 
 
 def _offers(function: Function, problem: Problem, environment: Environment) -> list[Offer]:
@@ -129,18 +149,18 @@ def _comparable(by_lowering: list[list[Offer]]) -> list[Offer]:
 def _least(
   offers: list[Offer], calls: int, environment: Environment, cores: int = 1
 ) -> Offer:
-  """Returns the offer that should be fastest over so many calls; uncompiled if none has a cost.
+  """Returns the offer that should be fastest over so many calls; uncompiled if none has a cost."""
+  return min(
+    offers, key=lambda offer: (_total(offer, calls, environment, cores), offer.compiled)
+  )
 
-  `cores` is how many of them wait while a call is compiled.
-  """
 
-  def total(offer: Offer) -> tuple[float, bool]:
-    compiling = 0.0
-    if offer.cost is not None and (offer.compiled or environment.in_xla):
-      compiling = cores * offer.cost.compiling * COMPILE_SECONDS
-    return calls * _seconds(offer) + compiling, offer.compiled
-
-  return min(offers, key=total)
+def _total(offer: Offer, calls: int, environment: Environment, cores: int) -> float:
+  """Returns how long so many calls take; `cores` is how many wait while a call is compiled."""
+  compiling = 0.0
+  if offer.cost is not None and (offer.compiled or environment.in_xla):
+    compiling = cores * offer.cost.compiling * COMPILE_SECONDS
+  return calls * _seconds(offer) + compiling
 
 
 def _seconds(offer: Offer) -> float:

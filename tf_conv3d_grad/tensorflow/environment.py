@@ -21,6 +21,7 @@ class Environment:
     onednn_bfloat16: Whether its kernels of bfloat16 are oneDNN's too, which takes a processor with
       AVX-512 or AVX-NE-CONVERT. It is not asked for calls in other dtypes.
     xla_onednn: Whether oneDNN may be called inside of what XLA compiles.
+    in_graph: Whether the call becomes part of a graph, which is built to be called again.
   """
 
   device: str
@@ -29,6 +30,7 @@ class Environment:
   mode: bool | str
   onednn_bfloat16: bool = True
   xla_onednn: bool = False
+  in_graph: bool = False
 
   @classmethod
   def here(cls, dtype: tf.DType, *tensors: tf.Tensor) -> Environment:
@@ -43,4 +45,5 @@ class Environment:
       xla_onednn.is_allowed()
       and not private.is_called_by_vectorized_loop()
       and not private.is_wrapped_function(private.outermost_graph()),
+      not tf.executing_eagerly(),
     )

@@ -48,7 +48,7 @@ class Kernel(Lowering):
     if not _takes(function, problem, plan) or (is_grouped and not _can_by_group(problem)):
       return []
     plan = dataclasses.replace(plan, by_group=is_grouped)
-    cost = costs.of_plan(problem, plan) if problem.is_static else None
+    cost = costs.of_plan(function, problem, plan) if problem.is_static else None
     return [Offer(self, plan, False, cost, is_native=not is_grouped)]
 
   def multiplies_padding(self, function: Function, problem: Problem, plan: Plan) -> bool:

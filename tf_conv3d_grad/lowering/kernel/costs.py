@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
-import math
-
 import tensorflow as tf
 
 from tf_conv3d_grad.lowering import cost
 from tf_conv3d_grad.lowering.cost import Cost
+from tf_conv3d_grad.lowering.kernel import eigen
 from tf_conv3d_grad.lowering.kernel.plan import Plan
 from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D, Function
 
-# FLOP a second of one core with enough channels. oneDNN reaches half of it with so many in
-# channels, or out channels of a group; Eigen with so many taps times out channels.
-_ONEDNN_RATE = {tf.float32: 140e9, tf.bfloat16: 900e9}
-_ONEDNN_HALF_RATE_IN, _ONEDNN_HALF_RATE_OUT = 20, 10
-_EIGEN_RATE = {tf.float32: 65e9, tf.float64: 22e9}
-_EIGEN_HALF_RATE = 2000
+# FLOP a second of one core in oneDNN's kernels with enough channels.
+_ONEDNN_RATE = {CONV3D: 105e9, BACKPROP_INPUT: 125e9, BACKPROP_FILTER: 75e9}
+_BFLOAT16_FACTOR = 4
+# So many channels halve that, of those that a vector holds: mostly the result's. Of those that are
+# summed over few are enough.
+_HALF_RATE_VECTOR, _HALF_RATE_SUM = 20, 0.6
+# How many times as long the gradient in the input takes with a stride, and every function of a
+# volume that is one cell wide.
+_STRIDED_FACTOR, _NARROW_FACTOR = 2.0, 4.0
+# Bytes a second of reading and writing the tensors.
+_TENSOR_RATE = 10e9
 # Seconds of one call of the kernel; a grouped problem has one for each group.
-_KERNEL_CALL = 200e-6
+_KERNEL_CALL = 400e-6
 
 
-def of_plan(problem: Problem, plan: Plan) -> Cost:
+def of_plan(function: Function, problem: Problem, plan: Plan) -> Cost:
   """Returns the cost of a plan for a static problem on a CPU, for all groups together."""
   groups = problem.groups
-  if plan.is_onednn:
-    rate = _ONEDNN_RATE[plan.dtype]
-    rate *= cost.efficiency(problem.filter_in_channels, _ONEDNN_HALF_RATE_IN)
-    if groups > 1:
-      rate *= cost.efficiency(problem.out_channels // groups, _ONEDNN_HALF_RATE_OUT)
-  else:
-    rate = _EIGEN_RATE[tf.float64 if plan.dtype == tf.float64 else tf.float32]
-    taps = math.prod(problem.taps)
-    if taps > 1:  # one is a plain product
-      rate *= cost.efficiency(taps * problem.out_channels // groups, _EIGEN_HALF_RATE)
+  one = problem.replace(
+    in_channels=problem.filter_in_channels, out_channels=problem.out_channels // groups
+  )
+  seconds = _onednn(function, one, plan) if plan.is_onednn else eigen.seconds(function, one, plan)
   # Cast, and split and joined by groups.
-  moves = (plan.dtype != problem.dtype) + (groups > 1)
-  moved = moves * cost.tensor_bytes(problem) / cost.MOVE_RATE
-  return Cost(cost.flops(problem) / rate + moved + groups * _KERNEL_CALL, 0)
+  moves = (plan.dtype != problem.dtype) + 2 * (groups > 1)
+  held = cost.tensor_bytes(problem)
+  moved = moves * held / cost.MOVE_RATE + held / _TENSOR_RATE
+  return Cost(groups * (seconds + _KERNEL_CALL) + moved, 0)
+
+
+def _onednn(function: Function, problem: Problem, plan: Plan) -> float:
+  vector, summed = problem.out_channels, problem.in_channels
+  if function is BACKPROP_INPUT:
+    vector, summed = summed, vector
+  rate = _ONEDNN_RATE[function] * (_BFLOAT16_FACTOR if plan.dtype == tf.bfloat16 else 1)
+  rate *= cost.efficiency(vector, _HALF_RATE_VECTOR) * cost.efficiency(summed, _HALF_RATE_SUM)
+  if function is BACKPROP_INPUT and problem.strides != (1, 1, 1):
+    rate /= _STRIDED_FACTOR
+  if problem.axes[2].output == 1:
+    rate /= _NARROW_FACTOR
+  return cost.flops(problem) / rate

@@ -23,8 +23,11 @@ import math
 
 import tensorflow as tf
 
+from tf_conv3d_grad.lowering import cost
+from tf_conv3d_grad.lowering.kernel.plan import Plan
 from tf_conv3d_grad.problem import sizes
 from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.problem.functions import BACKPROP_INPUT, Function
 from tf_conv3d_grad.tensorflow import private, processor
 
 # Columns that may be allocated, as a multiple of what the three tensors hold.
@@ -47,6 +50,10 @@ _FRESH_BYTE = 0.6e-9
 _PATCH, _PATCH_BYTE = 7.5e-9, 0.035e-9
 _SPREAD_ELEMENT = 10e-9
 _FILTER_ELEMENT = 25e-9
+# Against the seconds in which other lowerings are predicted, of another processor.
+_TO_COMPARE = 0.65
+# The out channels of a convolution that halve the rate of its product.
+_HALF_RATE_OUT = 10
 # One more sample by itself: seconds of the calls, and of each byte of its result, which is copied
 # into the result of the batch.
 _SAMPLE, _RESULT_BYTE = 50e-6, 0.3e-9
@@ -75,6 +82,17 @@ def is_faster_by_sample(problem: Problem, dtype: tf.DType) -> bool:
     _whole_seconds(problem, dtype, size, cores) for size in (_L3_BYTES if l3 is None else (l3,))
   )
   return _by_sample_seconds(problem, dtype, cores) < whole
+
+
+def seconds(function: Function, problem: Problem, plan: Plan) -> float:
+  """Returns how long one core should take for a static problem, to compare with other lowerings."""
+  cores = processor.cores()
+  if function is not BACKPROP_INPUT:
+    return _convolution_seconds(problem, plan.dtype)
+  if plan.by_sample:
+    return _TO_COMPARE * cores * _by_sample_seconds(problem, plan.dtype, cores)
+  l3 = private.eigen_l3_bytes() or _L3_BYTES[0]
+  return _TO_COMPARE * cores * _whole_seconds(problem, plan.dtype, l3, cores)
 
 
 def looks_patches_up(problem: Problem, dtype: tf.DType, l3: int) -> bool:
@@ -139,6 +157,15 @@ def _column_seconds(problem: Problem, dtype: tf.DType) -> tuple[float, float]:
   product = 2 * elements * problem.out_channels / _PRODUCT_RATE[dtype]
   runs = elements // max(1, problem.in_channels)
   return product, runs * _RUN + dtype.size * elements * _COLUMN_BYTE
+
+
+def _convolution_seconds(problem: Problem, dtype: tf.DType) -> float:
+  """Returns how long the convolution takes, a product with patches of the input, on one core."""
+  cells = problem.batch * math.prod(axis.output for axis in problem.axes)
+  runs = cells * math.prod(problem.taps)
+  rate = _PRODUCT_RATE[dtype] * cost.efficiency(problem.out_channels, _HALF_RATE_OUT)
+  patches = runs * (_PATCH + dtype.size * problem.in_channels * _PATCH_BYTE)
+  return cost.flops(problem) / rate + patches
 
 
 def _patch_seconds(problem: Problem, dtype: tf.DType) -> float:

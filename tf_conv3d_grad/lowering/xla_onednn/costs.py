@@ -13,12 +13,16 @@ from tf_conv3d_grad.problem.functions import CONV3D, Function
 
 # oneDNN's convolution at its best, and how many channels of the result, or of a group of it, halve
 # that; and how many that are summed over, of one group and of one among several.
-_RATE = {tf.float32: 140e9, tf.bfloat16: 500e9}
+_RATE = {tf.float32: 125e9, tf.bfloat16: 500e9}
 _HALF_RATE_RESULT, _HALF_RATE_SUM, _HALF_RATE_SUM_OF_GROUP = 20, 0.3, 5
 # A depthwise one, in either dtype, and how many times longer it takes with a dilation.
 _DEPTHWISE_RATE, _DILATED_DEPTHWISE_FACTOR = 12e9, 2.5
 # The gradient in the filter as a convolution, and how many out channels of a group halve it.
-_FILTER_GRADIENT_RATE, _HALF_RATE_OUT = 100e9, 10
+_FILTER_GRADIENT_RATE, _HALF_RATE_OUT = 60e9, 10
+# How many times as long a volume takes that is one cell wide.
+_NARROW_FACTOR = 4.0
+# Bytes a second of reading and writing the tensors.
+_TENSOR_RATE = 10e9
 # A call: its operands are put into an order of oneDNN's.
 _CALL_SECONDS = 150e-6
 # XLA compiles it in 0.01 to 0.05 s with what is around it, a loop over pieces in 0.15 to 0.3 s.
@@ -39,8 +43,7 @@ def of_convolution(function: Function, problem: Problem, plan: Plan, calls: int)
     rate = _RATE[plan.dtype] * cost.efficiency(result, _HALF_RATE_RESULT)
     rate *= cost.efficiency(summed, half_rate)
   moved = cost.tensor_bytes(problem) * ((plan.dtype != problem.dtype) + 2 * (calls > 1))
-  seconds = cost.flops(problem) / rate + moved / cost.MOVE_RATE + calls * _CALL_SECONDS
-  return Cost(seconds, 0, calls * _COMPILING)
+  return Cost(_seconds(problem, problem, rate, moved, calls), 0, calls * _COMPILING)
 
 
 def of_filter_gradient(problem: Problem, plan: Plan) -> Cost:
@@ -51,5 +54,12 @@ def of_filter_gradient(problem: Problem, plan: Plan) -> Cost:
   depth = problem.axes[0].output
   calls = -(-depth // (plan.depth or depth)) * (problem.batch // (plan.samples or problem.batch))
   moved = cost.tensor_bytes(problem) * ((plan.dtype != problem.dtype) + 2 * (calls > 1))
-  seconds = cost.flops(joined) / rate + moved / cost.MOVE_RATE + calls * _CALL_SECONDS
+  seconds = _seconds(problem, joined, rate, moved, calls)
   return Cost(seconds, 0, _COMPILING_LOOP if calls > 1 else _COMPILING)
+
+
+def _seconds(problem: Problem, computed: Problem, rate: float, moved: float, calls: int) -> float:
+  if problem.axes[2].output == 1:
+    rate /= _NARROW_FACTOR
+  seconds = cost.flops(computed) / rate + moved / cost.MOVE_RATE + calls * _CALL_SECONDS
+  return seconds + cost.tensor_bytes(problem) / _TENSOR_RATE

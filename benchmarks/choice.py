@@ -1,0 +1,227 @@
+"""Times what the policy chooses among, and says how far its choice is from the best.
+
+    python -m benchmarks.choice
+    python -m benchmarks.choice --where compiled mb1_id24_ic1oc24_k3s1d1_ndhwc_f32_fwd
+    TF_ENABLE_ONEDNN_OPTS=0 python -m benchmarks.choice
+    ONEDNN_MAX_CPU_ISA=AVX2 python -m benchmarks.choice
+
+Every way of computing that is offered for a case is timed, with TensorFlow's own op beside it. All
+take turns in one process, on random data. `--json` keeps the times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import math
+import pathlib
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import rich.console
+import rich.progress
+import rich.table
+import tensorflow as tf
+
+from tf_conv3d_grad.arguments import validation
+from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.conformance.reference import OPS
+from tf_conv3d_grad.execution import execute
+from tf_conv3d_grad.lowering.interface import Offer
+from tf_conv3d_grad.planning import policy
+from tf_conv3d_grad.problem import functions
+from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.problem.functions import Function
+from tf_conv3d_grad.tensorflow.environment import Environment
+
+_FUNCTIONS = {function.op: function for function in functions.ALL}
+_ROUNDS, _SECONDS = 11, 4.0
+# What takes so many times as long as the fastest in the first round is timed once.
+_HOPELESS = 4.0
+
+CASES = """
+  mb1_id40_ic2oc16_k3s1d1_ndhwc_f32 mb1_id32_ic1oc8_k3s1d1_ndhwc_f32
+  mb1_id32_ic4oc64_k5s1d1_ndhwc_f32 mb1_id48_ic1oc16_k5s2d1_ndhwc_f32
+  mb1_id32_ic24oc2_k3s1d1_ndhwc_f32 mb1_id24_ic48oc48_k3s1d1_ndhwc_f32
+  mb4_id12_ic48oc96_k3s1d1_ndhwc_f32 mb1_id20_ic40oc40_k3s1d2_ndhwc_f32
+  mb1_id32_ic24oc48_k3s2d1_ndhwc_f32 mb1_id32_ic24oc48_k2s2d1_ndhwc_f32
+  mb1_id24_ic24oc48_k4s2d1_ndhwc_f32 mb1_id16x40x40_ic24oc48_k1x3x3s1d1_ndhwc_f32
+  mb1_id16x40x40_ic48oc48_k3x1x1s1d1_ndhwc_f32 mb1_id5_ic160oc160_k5s1d1_ndhwc_f32
+  mb1_id28_ic48oc96_k1s1d1_ndhwc_f32 mb1_id2048x1x1_ic48oc48_k9x1x1s1d1_ndhwc_f32
+  mb1_id24_ic32oc32_k3s1d1_ncdhw_f32 mb1_id24_ic2oc24_k3s1d1_ncdhw_f32
+  mb1_id16_ic80oc80g20_k3s1d1_ndhwc_f32 mb1_id20_ic32oc32g4_k3s1d1_ndhwc_f32
+  mb1_id20_ic72oc72g72_k3s1d1_ndhwc_f32 mb1_id18_ic28oc28_k3s1d1_ndhwc_f64
+  mb1_id28_ic16oc16_k3s2d1_ndhwc_f64 mb1_id24_ic24oc48_k3s1d1_ndhwc_f16
+  mb1_id24_ic40oc40_k3s1d1_ndhwc_bf16 mb1_id10_ic12oc12_k3s1d1_ndhwc_f32
+""".split()
+DIRECTIONS = ("", "_fwd", "_bwd_w")
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+  """One way of computing a case.
+
+  Attributes:
+    name: What people read.
+    is_ours: Whether it is an offer; TensorFlow's own op is the other.
+    compiled: Whether it is compiled by itself.
+    predicted: The seconds of one core that are expected, None for TensorFlow's own op.
+    seconds: The median.
+  """
+
+  name: str
+  is_ours: bool
+  compiled: bool
+  predicted: float | None
+  seconds: float
+
+
+def main() -> None:
+  """Parses the command line, times the cases and prints a table."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("cases", nargs="*", help="cases in the short notation; a list by default")
+  parser.add_argument(
+    "--where", choices=("eager", "graph", "compiled"), default="graph",
+    help="how the call is made: by itself, in a tf.function, or in one with jit_compile=True",
+  )  # fmt: skip
+  parser.add_argument("--json", type=pathlib.Path, help="where to write all times")
+  options = parser.parse_args()
+  names = options.cases or [case + direction for direction in DIRECTIONS for case in CASES]
+  found = {}
+  for name in rich.progress.track(names, "Timing"):
+    found[name] = timed(Case.parse(name), options.where)
+    if options.json:
+      plain = {case: [dataclasses.asdict(each) for each in all] for case, all in found.items()}
+      options.json.write_text(json.dumps(plain, indent=0), encoding="utf-8")
+  show(found)
+
+
+def timed(case: Case, where: str) -> list[Timed]:
+  """Returns the ways of computing a case, the chosen one first."""
+  function = _FUNCTIONS[case.direction.op]
+  problem, first, second = validation.validate(function, **case.arguments(0))
+  offers, calls = contestants(function, problem, where, case)
+  seconds = raced(calls, (first, second))
+  result = []
+  for name, samples in seconds.items():
+    offer = offers.get(name)
+    predicted = offer.cost.seconds if offer and offer.cost else None
+    compiled = bool(offer and offer.compiled)
+    result.append(Timed(name, offer is not None, compiled, predicted, statistics.median(samples)))
+  return result
+
+
+def contestants(
+  function: Function, problem: Problem, where: str, case: Case
+) -> tuple[dict[str, Offer], dict[str, Callable[..., tf.Tensor]]]:
+  """Returns the offers, and what to call of each and of TensorFlow's own op, by name."""
+  traced = functools.partial(tf.function, autograph=False, jit_compile=where == "compiled")
+  environment = dataclasses.replace(
+    Environment.here(problem.dtype), in_xla=where == "compiled", **_in_graph(where)
+  )
+  offers = {str(offer): offer for offer in policy.choices(function, problem, environment)}
+  calls: dict[str, Callable[..., tf.Tensor]] = {}
+  for name, offer in offers.items():
+    if where == "eager":
+      calls[name] = execute.by_offer(function, problem, environment, offer)
+    else:
+      calls[name] = traced(_tracing(function, problem, environment, offer))
+  op = OPS[function.op]
+  arguments = {
+    name: value
+    for name, value in case.arguments(0).items()
+    if name not in map(function.argument, function.operands)
+  }
+
+  def raw(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    operands = dict(zip(map(function.argument, function.operands), (first, second)))
+    return op(**operands, **arguments)
+
+  if where == "compiled":
+    calls["raw compiled"] = traced(raw)
+  else:
+    calls["raw eager"] = raw
+    calls["raw graph"] = traced(raw)
+  return offers, calls
+
+
+def _in_graph(where: str) -> dict[str, bool]:
+  has = any(field.name == "in_graph" for field in dataclasses.fields(Environment))
+  return {"in_graph": where == "graph"} if has else {}
+
+
+def _tracing(
+  function: Function, problem: Problem, environment: Environment, offer: Offer
+) -> Callable[..., tf.Tensor]:
+  return lambda *operands: execute.by_offer(function, problem, environment, offer)(*operands)
+
+
+def raced(
+  calls: dict[str, Callable[..., tf.Tensor]], operands: tuple[tf.Tensor, ...]
+) -> dict[str, list[float]]:
+  """Returns the seconds of those calls that can be made."""
+  expected, seconds = None, {}
+  for name, call in calls.items():
+    try:
+      begin = time.perf_counter()
+      result = call(*operands).numpy().astype(np.float64)
+      first = time.perf_counter() - begin
+    except (tf.errors.OpError, ValueError):
+      continue
+    expected = result if expected is None else expected
+    if np.linalg.norm(result - expected) > 3e-2 * np.linalg.norm(expected):
+      raise AssertionError(f"{name}: wrong result")
+    seconds[name] = [first] if first > 5 else []
+  start = time.perf_counter()
+  going = [name for name, samples in seconds.items() if not samples]
+  for turn in range(_ROUNDS):
+    for name in going:
+      begin = time.perf_counter()
+      calls[name](*operands)
+      seconds[name].append(time.perf_counter() - begin)
+    if turn == 0:
+      limit = _HOPELESS * min(samples[0] for samples in seconds.values())
+      going = [name for name in going if seconds[name][0] <= limit]
+    if turn >= 2 and time.perf_counter() - start > _SECONDS:
+      break
+  return seconds
+
+
+def show(found: dict[str, list[Timed]]) -> None:
+  """Prints a table, and what the choice loses."""
+  table = rich.table.Table("case", "chosen", "ms", "over best", "raw over it", "best, if another")
+  regrets, gains = [], []
+  for case, ways in found.items():
+    chosen, *_ = ways
+    ours = [way for way in ways if way.is_ours]
+    best = min(ours, key=lambda way: way.seconds)
+    raws = [way.seconds for way in ways if not way.is_ours]
+    regrets.append(chosen.seconds / best.seconds)
+    if raws:
+      gains.append(min(raws) / chosen.seconds)
+    table.add_row(
+      case, chosen.name, f"{chosen.seconds * 1e3:.2f}", f"{regrets[-1]:.2f}",
+      f"{gains[-1]:.2f}" if raws else "refused", "" if best is chosen else best.name,
+    )  # fmt: skip
+  console = rich.console.Console(width=None)
+  console.print(table)
+  console.print(f"The choice takes {_mean(regrets):.2f} of the best offer, at most {max(regrets):.2f}.")
+  if gains:
+    console.print(
+      f"It is {_mean(gains):.2f} times as fast as the better raw op, at least {min(gains):.2f}."
+    )
+
+
+def _mean(ratios: list[float]) -> float:
+  return math.exp(statistics.mean(map(math.log, ratios)))
+
+
+if __name__ == "__main__":
+  main()

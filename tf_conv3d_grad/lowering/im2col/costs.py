@@ -1,0 +1,74 @@
+"""How long im2col is expected to take, by its plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from tf_conv3d_grad.lowering import cost
+from tf_conv3d_grad.lowering.accumulation import accumulation_dtype
+from tf_conv3d_grad.lowering.cost import Cost
+from tf_conv3d_grad.lowering.im2col.plan import Plan, tiled
+from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, CONV3D, Function
+
+# Without XLA, runs of up to so many channels are copied one by one: measured 4 to 14 times slower.
+# Longer runs are as fast.
+_MAX_FEW_CHANNELS, _UNCOMPILED_FACTOR_OF_FEW = 4, 4.0
+# Seconds of calling the operations, and of one more of them.
+_UNCOMPILED_SECONDS = 1e-3
+# How many times as long everything takes without XLA, and in groups.
+_UNCOMPILED_FACTOR = {CONV3D: 1.6, BACKPROP_FILTER: 1.5}
+_UNCOMPILED_GROUPED_FACTOR = 1.6
+_OPERATION_SECONDS = 30e-6
+# The in channels of a group at which putting its columns in order is half as fast as for wide ones.
+_GROUP_RUN = 24
+# Products a second taken cell by cell in float32, compiled and uncompiled. How many times as long
+# the uncompiled ones take with strides, and with several out channels for each in channel.
+_CELLWISE_RATE = {CONV3D: 5e9, BACKPROP_FILTER: 0.75e9}
+_UNCOMPILED_CELLWISE_RATE = {CONV3D: 0.75e9, BACKPROP_FILTER: 1.15e9}
+_UNCOMPILED_STRIDED_FACTOR, _UNCOMPILED_SEVERAL_FACTOR = 10.0, 3.0
+
+
+def of_plan(function: Function, problem: Problem, plan: Plan) -> Cost:
+  """Returns how long a plan for a static problem should take."""
+  inside = _compiled(function, problem, plan)
+  return inside if plan.in_xla else _uncompiled(function, problem, inside)
+
+
+def _compiled(function: Function, problem: Problem, plan: Plan) -> Cost:
+  dtype = accumulation_dtype(problem.dtype)
+  if problem.is_depthwise:
+    products = cost.flops(problem) / 2
+    return Cost(products / _CELLWISE_RATE[function] * dtype.size / 4, 0)
+  groups, inner = problem.groups, max(1, problem.filter_in_channels)
+  out = max(1, problem.out_channels // groups)
+  cells = problem.batch * math.prod(axis.output for axis in problem.axes)
+  neighbourhood = math.prod(problem.taps) * inner
+  depth = cells if function is BACKPROP_FILTER else neighbourhood  # what the product contracts
+  rate = cost.PRODUCT_RATE[dtype] * cost.efficiency(depth) * cost.efficiency(out)
+  column_bytes = dtype.size * cells * neighbourhood * groups
+  run = min(1.0, (inner * groups + 2) / (cost.GATHER_RUN + 2))
+  seconds = cost.flops(problem) / rate + column_bytes / (cost.GATHER_RATE * run)
+  if groups > 1:
+    seconds += column_bytes / (cost.GROUP_ROWS_RATE * cost.efficiency(inner, _GROUP_RUN))
+  tiling, tile, is_whole = tiled(problem, plan)
+  count = 1 if is_whole else problem.batch // tile.batch * tiling.count
+  return Cost(seconds + (count - 1) * cost.TILE_SECONDS, column_bytes // max(1, count))
+
+
+def _uncompiled(function: Function, problem: Problem, inside: Cost) -> Cost:
+  if problem.is_depthwise:
+    factor = _CELLWISE_RATE[function] / _UNCOMPILED_CELLWISE_RATE[function]
+    if max(problem.strides) > 1:
+      factor *= _UNCOMPILED_STRIDED_FACTOR
+    if problem.out_channels > problem.groups:
+      factor *= _UNCOMPILED_SEVERAL_FACTOR
+    seconds = factor * inside.seconds + _OPERATION_SECONDS * 3 * math.prod(problem.taps)
+    return dataclasses.replace(inside, seconds=seconds)
+  factor = _UNCOMPILED_FACTOR[function]
+  if function is CONV3D and problem.in_channels <= _MAX_FEW_CHANNELS:
+    factor = _UNCOMPILED_FACTOR_OF_FEW
+  if problem.groups > 1:
+    factor *= _UNCOMPILED_GROUPED_FACTOR
+  return dataclasses.replace(inside, seconds=factor * inside.seconds + _UNCOMPILED_SECONDS)

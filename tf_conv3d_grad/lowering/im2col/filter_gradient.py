@@ -1,0 +1,111 @@
+"""The gradient in the filter, as products of neighbourhoods in the input and `out_backprop`.
+
+Columns are held channels first: a row of them is what all cells see through one tap, in one
+channel. So rows are copied as runs of cells, and the product takes columns as they are. With the
+neighbourhoods as rows, it would turn them over first: 24^3 cells of 48 channels took 43 to 120 ms
+instead of 17 to 35.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import tensorflow as tf
+
+from tf_conv3d_grad.lowering import shifts, tiles
+from tf_conv3d_grad.lowering.im2col.plan import Plan, tiled
+from tf_conv3d_grad.problem import sizes
+from tf_conv3d_grad.problem.axis import Axis
+from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.problem.layout import CHANNELS_LAST
+from tf_conv3d_grad.problem.sizes import Size
+
+
+def backprop_filter(
+  problem: Problem, plan: Plan, input: tf.Tensor, out_backprop: tf.Tensor  # noqa: A002
+) -> tf.Tensor:
+  """Returns the gradient in the filter, `[g, taps * inner, out]`, of tensors channels last."""
+  first, second, third = map(_without_idle_stride, problem.axes)
+  problem = problem.replace(axes=(first, second, third))
+  depth, tile, is_whole = tiled(problem, plan)
+  groups, out = problem.groups, problem.out_channels // problem.groups
+  rows = math.prod(problem.taps) * problem.filter_in_channels
+  planes = depth.axis.output
+  whole = dataclasses.replace(depth.axis, pad=problem.axes[0].pad, output=depth.count * planes)
+  phases = _phases(problem.replace(axes=(whole, *problem.axes[1:])), input)
+  out_backprop = shifts.pad(out_backprop, 1, 0, whole.output - problem.axes[0].output)
+  shape = [*sizes.shape_of(out_backprop)[:4], groups, out]
+  split = tf.reshape(out_backprop, sizes.as_tensor(shape))
+  gradients = tf.transpose(split, [4, 0, 1, 2, 3, 5])
+
+  def compute(index: tf.Tensor) -> tf.Tensor:
+    window, gradient = phases, gradients
+    if not is_whole:
+      sample = sizes.cast(index // depth.count) * tile.batch
+      plane = sizes.cast(index % depth.count) * planes
+      stride = depth.axis.stride
+      window = shifts.window(window, 3, sample, tile.batch)
+      window = shifts.window(window, 4, plane * stride, _cells(depth.axis) * stride)
+      gradient = shifts.window(gradient, 1, sample, tile.batch)
+      gradient = shifts.window(gradient, 2, plane, planes)
+    columns = tf.reshape(_columns(tile, window), [groups, rows, -1])
+    return tf.matmul(columns, tf.reshape(gradient, [groups, -1, out]))
+
+  count = 1 if is_whole else problem.batch // tile.batch * depth.count
+  return tiles.sum(compute, count, tf.zeros([groups, rows, out], input.dtype))
+
+
+def _without_idle_stride(axis: Axis) -> Axis:
+  """Returns an axis without the stride of a single cell, whose phases would be mostly padding."""
+  if sizes.is_known(axis.output) and axis.output == 1:
+    return dataclasses.replace(axis, stride=1)
+  return axis
+
+
+def _phases(problem: Problem, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
+  """Returns the padded input, `[g, phases of width, inner, batch, D, H, W of a phase]`."""
+  lengths = [_cells(axis) for axis in problem.axes]
+  padded = shifts.refit(input, {
+    dimension: (axis.pad, length * axis.stride)
+    for dimension, axis, length in zip(CHANNELS_LAST.spatial, problem.axes, lengths)
+  })  # fmt: skip
+  shape = [*sizes.shape_of(padded)[:3], lengths[2], problem.axes[2].stride]
+  shape += [problem.groups, problem.filter_in_channels]
+  return tf.transpose(tf.reshape(padded, sizes.as_tensor(shape)), [5, 4, 6, 0, 1, 2, 3])
+
+
+def _columns(problem: Problem, phases: tf.Tensor) -> tf.Tensor:
+  """Returns every output cell's neighbourhood, `[g, taps * inner, batch, D, H, W]`.
+
+  Args:
+    problem: A tile of the problem.
+    phases: The part of `_phases` that it reads.
+  """
+  depth, height, width = problem.axes
+  # Width first: its runs are short, and its cells are the fewest now.
+  windows = [
+    shifts.window(phases[:, phase], 5, first, width.output) for first, phase in _reads(width)
+  ]
+  columns = tf.concat(windows, 1)
+  for dimension, axis in ((4, height), (3, depth)):
+    shape = sizes.shape_of(columns)
+    shape[dimension : dimension + 1] = [_cells(axis), axis.stride]
+    split = tf.reshape(columns, sizes.as_tensor(shape))
+    windows = [
+      shifts.window(split[(..., phase, *[slice(None)] * (5 - dimension))], dimension, first,
+                    axis.output)
+      for first, phase in _reads(axis)
+    ]  # fmt: skip
+    columns = tf.concat(windows, 1)
+  return columns
+
+
+def _cells(axis: Axis) -> Size:
+  """Returns how many cells of each phase of the input the output cells see."""
+  return axis.output + (axis.taps - 1) * axis.dilation // axis.stride
+
+
+def _reads(axis: Axis) -> list[tuple[int, int]]:
+  """Returns for each tap the first cell that it reads, and of which phase."""
+  return [divmod(tap * axis.dilation, axis.stride) for tap in range(axis.taps)]

@@ -1,0 +1,74 @@
+"""How much im2col computes at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from tf_conv3d_grad.lowering import tiles
+from tf_conv3d_grad.lowering.accumulation import accumulation_dtype
+from tf_conv3d_grad.problem import sizes
+from tf_conv3d_grad.problem.definition import Problem
+
+# How many bytes of columns to hold at a time, and of cells, where products are taken cell by cell.
+# More leave the cache, and come from pages that have to be cleared at each call: 24^3 cells of 48
+# channels take 60 ms at once, 35 MB of columns, and 23 to 35 by 3 to 12 MB.
+_COLUMN_BYTES, _CELLWISE_BYTES = 14 << 20, 8 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """How much to compute at a time.
+
+  Attributes:
+    depth: How many depth cells of the convolution's output; None for all.
+    samples: How many samples, a divisor of the batch; None for all. It is 1 with fewer than all
+      depth cells.
+    in_xla: Whether it is part of what XLA compiles. Only there every second cell is read as fast as
+      a run of them.
+  """
+
+  depth: int | None = None
+  samples: int | None = None
+  in_xla: bool = False
+
+  def fields(self) -> dict:
+    """Returns what names this plan in files, in JSON's types; not to be worded anew."""
+    return {"depth": self.depth, "samples": self.samples}
+
+  def __str__(self) -> str:
+    tiled = "" if self.depth is None else f"tiles of {self.depth}"
+    by_samples = "" if self.samples is None else f"samples by {self.samples}"
+    return ", ".join(part for part in (tiled, by_samples) if part)
+
+
+def planned(problem: Problem, in_xla: bool) -> Plan:
+  """Returns the plan that holds the columns of as many samples or planes as are allowed."""
+  depth, height, width = problem.axes
+  if not sizes.is_known(height.output, width.output):
+    return Plan(in_xla=in_xla)
+  size = accumulation_dtype(problem.dtype).size
+  plane, budget = height.output * width.output * size, _COLUMN_BYTES
+  if problem.is_depthwise:
+    plane, budget = plane * problem.out_channels, _CELLWISE_BYTES
+  else:
+    plane *= math.prod(problem.taps) * problem.in_channels
+  planes = max(1, budget // max(1, plane))
+  if not sizes.is_known(depth.output):
+    return Plan(depth=planes, in_xla=in_xla)
+  if depth.output > planes:
+    return Plan(depth=tiles.even(depth.output, planes), in_xla=in_xla)
+  if not sizes.is_known(problem.batch):
+    return Plan(in_xla=in_xla)
+  held = plane * depth.output
+  return Plan(samples=tiles.samples_within(problem.batch, held, budget), in_xla=in_xla)
+
+
+def tiled(problem: Problem, plan: Plan) -> tuple[tiles.Tiling, Problem, bool]:
+  """Returns the tiling of the output's depth, the problem on a tile, and whether that is all."""
+  depth = tiles.of_output(problem.axes[0], plan.depth)
+  tile = problem.replace(axes=(depth.axis, *problem.axes[1:]))
+  if depth.is_whole and plan.samples is None:
+    return depth, tile, True
+  samples = plan.samples if depth.is_whole and plan.samples is not None else 1
+  return depth, tile.replace(batch=samples), False
