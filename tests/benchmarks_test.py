@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import pathlib
 
 import tensorflow as tf
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
-from benchmarks import cases, first_call, fit_costs, problem, race, results, rows, summary
+from benchmarks import cases, expected, first_call, fit_costs, problem, race, results, rows, summary
 from benchmarks.networks import NETWORKS
-from benchmarks.workers import WorkerError
+from benchmarks.workers import WorkerError, Workers
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.conformance.direction import DIRECTIONS
 
 _CASE = "mb1_id8_ic2oc3_k3s2d1_ndhwc_f32"
 _COMPILED = next(row for row in rows.ROWS if row.where == "compiled")
@@ -50,7 +53,44 @@ class ProblemTest(absltest.TestCase):
 
   def test_bytes_are_those_of_all_three_tensors(self):
     case = Case.parse("mb2_id4_ic3oc5_k2s2d1_ndhwc_f16")
-    self.assertEqual(problem.tensor_bytes(case), 2 * (2 * 64 * 3 + 8 * 3 * 5 + 2 * 8 * 5))
+    for direction in DIRECTIONS.values():
+      case = dataclasses.replace(case, direction=direction)
+      self.assertEqual(problem.tensor_bytes(case), 2 * (2 * 64 * 3 + 8 * 3 * 5 + 2 * 8 * 5))
+
+  def test_what_a_contestant_knows_is_all_that_the_op_takes(self):
+    case = Case.parse(_CASE)
+    for direction in DIRECTIONS.values():
+      described = problem.describe(dataclasses.replace(case, direction=direction))
+      self.assertEqual(described["op"], direction.op)
+      tensors = {*described["operands"], *described["arguments"]} - case.attributes().keys()
+      self.assertEqual(tensors, set(direction.tensors))
+
+
+class PeersTest(parameterized.TestCase):
+  """Whoever is installed computes each of the three functions."""
+
+  # More padding behind than in front, two groups, channels first; and half precision.
+  CASES = (
+    "mb2_id8x7x9_ic4oc6g2_k3x2x5s2x1x2d1_ncdhw_f32", "mb1_id8_ic3oc2_k4x3x2s2d1_ndhwc_bf16"
+  )  # fmt: skip
+
+  @parameterized.parameters(
+    "tf/op.eager", "tf/raw.compiled", "torch/contiguous", "torch/channels_last_3d", "jax/jit"
+  )
+  def test_result_is_the_oracle_s(self, contestant):
+    program, name = contestant.split("/")
+    workers = Workers()
+    self.addCleanup(workers.close)
+    if not workers.can_have(program):
+      self.skipTest(f"{program} is not installed")
+    for case, direction in itertools.product(map(Case.parse, self.CASES), DIRECTIONS.values()):
+      case = dataclasses.replace(case, direction=direction)
+      folder = pathlib.Path(self.create_tempdir().full_path)
+      expected.save(case, problem.save_tensors(case, folder), folder)
+      worker = workers.get(program)
+      worker.ask("load", folder=str(folder), problem=problem.describe(case))
+      answer = worker.ask("prepare", contestant=name)
+      self.assertLess(answer["error"], expected.TOLERANCE[case.dtype] / 10, f"{case}: {answer}")
 
 
 class SummaryTest(absltest.TestCase):
