@@ -10,6 +10,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from benchmarks import (
+  arguments,
   cases,
   expected,
   first_call,
@@ -59,6 +60,28 @@ class CasesTest(absltest.TestCase):
     for refused in (False, True):
       found = [str(case) for case in first_call.shapes(30, refused)]
       self.assertLen(set(found), 30)
+
+
+class ArgumentsTest(absltest.TestCase):
+  def _directions(self, *argv):
+    chosen = arguments.chosen_cases(arguments.parse(argv))
+    return {Case.parse(case).direction.name for case in chosen}
+
+  def test_all_three_functions_are_raced_if_only_quickly(self):
+    self.assertEqual(self._directions(), set(DIRECTIONS))
+    self.assertEqual(self._directions("--quick"), set(DIRECTIONS))
+
+  def test_functions_can_be_chosen(self):
+    self.assertEqual(self._directions("--direction", "fwd", "bwd_w"), {"fwd", "bwd_w"})
+    self.assertEqual(self._directions("--suite", "dilated", "--direction", "fwd"), {"fwd"})
+
+  def test_a_run_of_some_functions_is_not_kept_as_one_of_everything(self):
+    everything, some = arguments.parse([]), arguments.parse(["--direction", "fwd"])
+    self.assertNotEqual(some.out, everything.out)
+    self.assertEmpty(some.studies)
+
+  def test_a_row_of_one_function_races_no_cases_of_others(self):
+    self.assertEqual(self._directions("--where", "matmul"), {"bwd_d"})
 
 
 class ProblemTest(absltest.TestCase):
