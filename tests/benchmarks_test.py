@@ -198,9 +198,7 @@ class SummaryTest(absltest.TestCase):
 
   def test_network_totals_count_every_layer_as_often_as_it_occurs(self):
     layers = NETWORKS["highres3dnet"].layers
-    outcomes = {
-      layer: {_OURS: _ran(1.0), _THEIRS: _ran(3.0)} for layer in layers
-    }
+    outcomes = {layer: {_OURS: _ran(1.0), _THEIRS: _ran(3.0)} for layer in layers}
     totals = summary.network_totals(outcomes)["highres3dnet"]
     self.assertEqual(totals[_OURS]["seconds"], sum(layers.values()))
     self.assertEqual(

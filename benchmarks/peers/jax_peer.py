@@ -27,9 +27,7 @@ class JaxPeer:
     if contestant != "jit":
       raise ValueError(f"contestant must be jit, got {contestant}")
     dtype = jnp.dtype(problem["dtype"])
-    like = {
-      name: jax.ShapeDtypeStruct(shape, dtype) for name, shape in problem["shapes"].items()
-    }
+    like = {name: jax.ShapeDtypeStruct(shape, dtype) for name, shape in problem["shapes"].items()}
 
     def convolution(x: jax.Array, filter: jax.Array) -> jax.Array:  # noqa: A002
       return lax.conv_general_dilated(
