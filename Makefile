@@ -107,7 +107,7 @@ dist: $(VENV)/.has-dev $(VENV)/.has-test  ## Build the sdist and the wheel, inst
 bazel: $(VENV)/.has-test  ## Run the tests under Bazel, offline if it can be
 	$(if $(wildcard $(BAZEL_OFFLINE)),$(BAZEL_OFFLINE) $(python),bazel) test //... $(BAZEL_ARGS)
 
-bench: $(VENV)/.has-bench  ## Race the op against its peers
+bench: $(VENV)/.has-bench  ## Race the ops against their peers
 	$(python) -m benchmarks $(BENCH_ARGS)
 
 bench-steps: $(VENV)/.has-bench  ## Time training steps of whole networks, TensorFlow as it is and patched

@@ -1,1 +1,1 @@
-"""The op raced against TensorFlow's own, PyTorch and JAX; `python -m benchmarks --help`."""
+"""The ops raced against TensorFlow's own, PyTorch and JAX; `python -m benchmarks --help`."""

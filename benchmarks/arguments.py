@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from benchmarks import cases, results, rows, workers
 from benchmarks.networks import NETWORKS
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.conformance.direction import DIRECTIONS
 
 _HERE = pathlib.Path(__file__).resolve().parent
 _STUDIES = ("first-call", "memory", "scaling")
@@ -16,10 +17,11 @@ _WHERE = (*dict.fromkeys(row.where for row in rows.ROWS), "networks", *_STUDIES)
 
 _EPILOG = """\
 examples:
-  python -m benchmarks                                      everything: half an hour on 2 cores
-  python -m benchmarks --quick                              a first impression in 3 minutes
+  python -m benchmarks                                      everything: 40 minutes on 2 cores
+  python -m benchmarks --quick                              a first impression in 4 minutes
   python -m benchmarks mb1_id32_ic32oc64_k3s1d1_ndhwc_f32   one case, all contestants
   python -m benchmarks --suite dilated --where compiled     one theme, one row of the table
+  python -m benchmarks --direction fwd bwd_w                two of the three functions
   python -m benchmarks --resume                             goes on where the last run ended
   python -m benchmarks --report                             the last run's tables and plots anew
 
@@ -32,7 +34,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Returns the options, with `rows`, the rows to fill, and `studies`, those to make."""
   parser = argparse.ArgumentParser(
     prog="python -m benchmarks",
-    description="Races the op against TensorFlow's own, PyTorch and JAX, and checks every result.",
+    description="Races the ops against TensorFlow's own, PyTorch and JAX, and checks every result.",
     epilog=_EPILOG,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
@@ -45,6 +47,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   add(
     "--where", nargs="+", choices=_WHERE, metavar="WHERE", default=[],
     help=f"rows of the table and studies: {', '.join(_WHERE)}",
+  )  # fmt: skip
+  add(
+    "--direction", nargs="+", choices=DIRECTIONS, metavar="DIRECTION", default=list(DIRECTIONS),
+    help=f"functions, as a case names them: {', '.join(DIRECTIONS)}",
   )  # fmt: skip
   add("--quick", action="store_true", help="few cases, few samples")
   add("--resume", action="store_true", help="keep what the last run has measured")
@@ -61,7 +67,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
       Case.parse(case)
     except ValueError as error:
       parser.error(str(error))
-  everywhere = not (options.where or options.cases or options.suite)
+  some = set(options.direction) != set(DIRECTIONS)
+  everywhere = not (options.where or options.cases or options.suite or some)
   everything = everywhere and not options.quick
   options.out = options.out or (_HERE if everything else _HERE.parent / "results")
   if options.report and not (options.out / results.NAME).exists():
@@ -87,8 +94,11 @@ def chosen_cases(options: argparse.Namespace) -> tuple[str, ...]:
     chosen = list(cases.QUICK)
   else:
     chosen = [case for suite in cases.SUITES.values() for case in suite]
+  parsed = {case: Case.parse(case) for case in chosen}
   return tuple(
-    case for case in dict.fromkeys(chosen) if rows.contestants(Case.parse(case), options.rows)
+    name
+    for name, case in parsed.items()
+    if case.direction.name in options.direction and rows.contestants(case, options.rows)
   )
 
 

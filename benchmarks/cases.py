@@ -1,15 +1,16 @@
 """What is raced: lists of cases in the short notation of `tf_conv3d_grad.conformance.case`.
 
-`ic` are the channels of the op's result and `oc` those of `out_backprop`, `id` the result's size. A
-new case is a new line; whatever is listed here is raced in every row of the table that it fits.
+`ic` are the channels of the convolution's input and `oc` those of its output, `id` the input's
+size. A new case is a new line; whatever is listed here is raced in every row of the table that it
+fits.
 """
 
 from __future__ import annotations
 
 from benchmarks.networks import NETWORKS
 
-# By theme. The first case of each theme is also what `--quick` takes of it.
-SUITES: dict[str, tuple[str, ...]] = {
+# By theme, cases of the gradient in the input.
+_BACKPROP_INPUT: dict[str, tuple[str, ...]] = {
   # The table of the starting point: what TensorFlow, PyTorch and JAX did before this op.
   "baseline": (
     "mb1_id32_ic32oc64_k3s1d1_ndhwc_f32",
@@ -133,6 +134,58 @@ SUITES: dict[str, tuple[str, ...]] = {
   **{name: tuple(network.layers) for name, network in NETWORKS.items()},
 }
 
+# By theme, layers of which the convolution and its gradient in the filter are raced. A call takes
+# some milliseconds, so that two more functions do not make a run twice as long.
+_OTHER_FUNCTIONS: dict[str, tuple[str, ...]] = {
+  "baseline": (
+    "mb1_id32_ic32oc32_k3s1d1_ndhwc_f32",
+    "mb1_id48_ic16oc16_k3s1d1_ndhwc_f32",
+    "mb1_id16_ic64oc64_k3s1d1_ndhwc_f32",
+    "mb1_id8_ic128oc256_k3s1d1_ndhwc_f32",
+    "mb1_id16_ic32oc32_k5s1d1_ndhwc_f32",
+  ),
+  "strided": (
+    "mb1_id32_ic32oc32_k3s2d1_ndhwc_f32",
+    "mb1_id32_ic32oc64_k2s2d1_ndhwc_f32",
+    "mb1_id32_ic32oc32_k4s2d1_ndhwc_f32",
+  ),
+  "few-channels": (
+    "mb1_id48_ic1oc16_k3s1d1_ndhwc_f32",
+    "mb1_id32_ic3oc32_k5s2d1_ndhwc_f32",
+    "mb1_id32_ic32oc2_k3s1d1_ndhwc_f32",
+  ),
+  "dilated": (
+    "mb1_id32_ic32oc32_k3s1d2_ndhwc_f32",
+    "mb1_id32_ic32oc16_k3s1d4_ndhwc_f32",
+  ),
+  "anisotropic": (
+    "mb1_id16x48x48_ic32oc32_k1x3x3s1d1_ndhwc_f32",
+    "mb1_id9x30x41_ic24oc40_k2x3x5s2x1x3d1_ndhwc_f32",
+  ),
+  "pointwise": ("mb1_id32_ic64oc64_k1s1d1_ndhwc_f32",),
+  "grouped": ("mb1_id16_ic64oc64g4_k3s1d1_ndhwc_f32",),
+  "depthwise": ("mb1_id16_ic64oc64g64_k3s1d1_ndhwc_f32",),
+  "channels-first": (
+    "mb1_id32_ic32oc32_k3s1d1_ncdhw_f32",
+    "mb1_id32_ic32oc32_k3s2d1_ncdhw_f32",
+  ),
+  "dtypes": (
+    "mb1_id16_ic32oc32_k3s1d1_ndhwc_f64",
+    "mb1_id16_ic32oc32_k3s1d1_ndhwc_f16",
+    "mb1_id16_ic32oc32_k3s1d1_ndhwc_bf16",
+  ),
+  "batch": ("mb8_id16_ic16oc32_k3s1d1_ndhwc_f32",),
+}
+
+# By theme, whatever is raced.
+SUITES: dict[str, tuple[str, ...]] = {
+  theme: (
+    *_BACKPROP_INPUT.get(theme, ()),
+    *(f"{layer}_{name}" for name in ("fwd", "bwd_w") for layer in _OTHER_FUNCTIONS.get(theme, ())),
+  )
+  for theme in {**_BACKPROP_INPUT, **_OTHER_FUNCTIONS}
+}
+
 SMALL = frozenset(SUITES["small"])
 
 # What `--quick` races.
@@ -146,6 +199,10 @@ QUICK: tuple[str, ...] = (
   "mb1_id24_ic32oc32_k3s1d1_ndhwc_f64",
   "mb1_id4_ic8oc8_k3s1d1_ndhwc_f32",
   "mb1_id8_ic16oc16_k3s1d1_ndhwc_f32",
+  "mb1_id32_ic32oc32_k3s1d1_ndhwc_f32_fwd",
+  "mb1_id32_ic32oc32_k3s1d1_ncdhw_f32_fwd",
+  "mb1_id32_ic32oc32_k3s1d1_ndhwc_f32_bwd_w",
+  "mb1_id32_ic32oc32_k3s2d1_ndhwc_f32_bwd_w",
 )
 
 # One of each kind, for first calls in a process that has made no other.

@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import problem
 from tf_conv3d_grad.conformance import differential, oracle
 from tf_conv3d_grad.conformance.case import Case
 
@@ -23,7 +24,7 @@ def save(case: Case, tensors: dict[str, np.ndarray], folder: pathlib.Path) -> No
 
   Args:
     case: The case.
-    tensors: `filter` and `out_backprop`, in float32 or float64 whatever the case's dtype.
+    tensors: Its operands by name, in float32 or float64 whatever the case's dtype.
     folder: Where to.
   """
   np.save(folder / "expected.npy", _compute(case, tensors))
@@ -32,9 +33,8 @@ def save(case: Case, tensors: dict[str, np.ndarray], folder: pathlib.Path) -> No
 def _compute(case: Case, tensors: dict[str, np.ndarray]) -> np.ndarray:
   if case.flops > _ORACLE_FLOPS and case.groups == 1:
     try:
-      return tf.raw_ops.Conv3DBackpropInputV2(
-        input_sizes=case.input_sizes, **tensors, **case.attributes()
-      ).numpy()
+      op = getattr(tf.raw_ops, case.direction.op)
+      return op(**tensors, **problem.arguments(case)).numpy()
     except tf.errors.OpError:
       pass  # this build's kernels do not take the case
-  return oracle.conv3d_backprop_input(case, **tensors)
+  return oracle.exact(case, tensors)

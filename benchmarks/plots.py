@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import textwrap
 
@@ -12,10 +13,19 @@ from benchmarks import memory, problem, rows, scaling, summary, tables
 from benchmarks.networks import NETWORKS
 from benchmarks.results import Results
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.conformance.direction import BWD_D, Direction
 
 FOLDER = "plots"
+# By function, the picture of its ratios.
+_SPEED = {
+  direction: "speed" if direction == BWD_D else f"speed_{direction.name}"
+  for direction in rows.FUNCTIONS
+}
 CAPTIONS = {
-  "speed": "How many times faster than each peer, case by case",
+  **{
+    _SPEED[direction]: f"How many times faster than each peer, case by case: {function}"
+    for direction, function in rows.FUNCTIONS.items()
+  },
   "networks": "Whole networks",
   "roofline": "Speed against arithmetic intensity",
   "scaling": "Time per voxel and per FLOP",
@@ -49,7 +59,7 @@ def draw(found: Results, folder: pathlib.Path) -> None:
   """Writes a PNG for everything that was measured."""
   folder.mkdir(parents=True, exist_ok=True)
   painters = {
-    "speed": _speed,
+    **{name: functools.partial(_speed, direction=function) for function, name in _SPEED.items()},
     "networks": _networks,
     "roofline": _roofline,
     "scaling": _scaling,
@@ -65,9 +75,9 @@ def draw(found: Results, folder: pathlib.Path) -> None:
         figure.savefig(path)
 
 
-def _speed(found: Results) -> Figure | None:
-  """A panel for each row of the table: every case's ratio, sorted, and their mean."""
-  lines = summary.lines(found.cases)
+def _speed(found: Results, direction: Direction) -> Figure | None:
+  """A panel for each row of the function's table: every case's ratio, sorted, and their mean."""
+  lines = summary.lines(found.cases, direction)
   if not lines:
     return None
   columns = min(3, len(lines))
@@ -88,7 +98,9 @@ def _speed(found: Results) -> Figure | None:
     measured = f"mean {tables.number(line.geomean)}, {line.slower} below 1"
     panel.set_title(f"{textwrap.fill(line.row.title, 54)}\n{measured}", loc="left")
   figure.suptitle(
-    "Times faster: each dot a case, the line their geometric mean, dotted 1", fontsize="medium"
+    f"Times faster, {rows.FUNCTIONS[direction]}: "
+    "each dot a case, the line their geometric mean, dotted 1",
+    fontsize="medium",
   )
   return figure
 

@@ -10,44 +10,59 @@ import numpy as np
 
 from tf_conv3d_grad.conformance.case import Case
 
+# A convolution's tensors; each of the three functions takes two of them and returns the third.
+_TENSORS = ("input", "filter", "out_backprop")
+
 
 def describe(case: Case) -> dict[str, Any]:
-  """Returns what a contestant has to know of a case, as JSON can hold it."""
+  """Returns what a contestant has to know of a case, as JSON can hold it.
+
+  `direction` names the function, `operands` the two tensors that it takes, and `arguments` are the
+  other arguments of its `op`. `shapes` has all three tensors.
+  """
+  direction = case.direction
   lead, trail = zip(*_paddings(case))
   return {
-    "batch": case.batch,
+    "direction": direction.name,
+    "op": direction.op,
+    "operands": direction.operands,
+    "arguments": arguments(case),
+    "shapes": {name: case.shape_of(name) for name in _TENSORS},
+    "data_format": case.data_format,
     "input_size": case.input_size,
-    "in_channels": case.in_channels,
     "groups": case.groups,
     "strides3": case.strides,
     "dilations3": case.dilations,
     "lead": lead,
     "trail": trail,
     "dtype": case.dtype,
-    "input_sizes": case.input_sizes,
-    **case.attributes(),
   }
 
 
+def arguments(case: Case) -> dict[str, Any]:
+  """Returns all arguments of the case's op but its operands."""
+  sizes = case.direction.sizes
+  return {**({sizes: case.result_shape} if sizes else {}), **case.attributes()}
+
+
 def save_tensors(case: Case, folder: pathlib.Path) -> dict[str, np.ndarray]:
-  """Writes the case's random tensors, none of whose elements is zero, and returns them.
+  """Writes the case's operands, random and without zeros, and returns them by name.
 
   Halves are written as float32, which holds them exactly and which every NumPy reads.
   """
-  arguments = case.arguments()
+  given = case.arguments()
   tensors = {}
-  for name in ("filter", "out_backprop"):
+  for name in case.direction.operands:
     dtype = np.float64 if case.dtype == "float64" else np.float32
-    tensors[name] = arguments[name].astype(dtype)
+    tensors[name] = given[name].astype(dtype)
     np.save(folder / f"{name}.npy", tensors[name])
   return tensors
 
 
 def tensor_bytes(case: Case) -> int:
-  """Returns the size of the filter, `out_backprop` and the result together: the least to move."""
+  """Returns the size of the operands and the result together: the least to move."""
   size = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}[case.dtype]
-  shapes = (case.filter_shape, case.out_backprop_shape, case.input_sizes)
-  return size * sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes)
+  return size * sum(int(np.prod(case.shape_of(name), dtype=np.int64)) for name in _TENSORS)
 
 
 def _paddings(case: Case) -> Iterator[tuple[int, int]]:

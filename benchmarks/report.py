@@ -11,18 +11,22 @@ from benchmarks.steps import results as steps_results
 from benchmarks.steps import tables as steps_tables
 
 _INTRODUCTION = """\
-## The gradient in the input, call by call
+## The three functions, call by call
 
 Written by `python -m benchmarks`. Only useful arithmetic counts, not the zeros that a stride or a
 dilation would insert. Times are medians, and on each case the contestants took turns. Every result
 was compared to the float64 oracle or, for large cases, to TensorFlow's own kernel. The data is
 random, without zeros.
 
-A ratio above 1 means that the op is faster.
+The functions are those of `Conv3D`, `Conv3DBackpropInputV2` and `Conv3DBackpropFilterV2`: the
+convolution, its gradient in the input and its gradient in the filter. Each has tables of its own.
+What is said of first calls, memory and scaling is about the gradient in the input. A ratio above 1
+means that the op is faster.
 
 - "Compiled" is inside a function with `jit_compile=True`, "default" is eager or in a graph without
   it.
-- "The better raw" is TensorFlow's own op, called eagerly or in a graph, whichever is faster.
+- "The better raw" is TensorFlow's own op, called eagerly or in a graph, whichever is faster. "The
+  better of eager and graph" is the same of this op.
 - "Refused" are cases that none of the others takes there. They are not counted.
 - A contestant whose first call took over {hopeless_s:g} s was timed once.
 """
@@ -32,8 +36,9 @@ _CASES = """\
 
 In GF/s, small volumes in microseconds; `-` is a call that is refused. `raw` is the better of eager
 and graph, PyTorch the better of its two layouts. The op without oneDNN is called eagerly.
-`mb1_id32_ic32oc64_k3s1d1_ndhwc_f32` reads: batch 1, a result of 32x32x32 cells with 32 channels, 64
-channels of `out_backprop`, 3x3x3 taps, stride 1, dilation 1.
+`mb1_id32_ic32oc64_k3s1d1_ndhwc_f32` reads: batch 1, an input of 32x32x32 cells with 32 channels, an
+output with 64 channels, 3x3x3 taps, stride 1, dilation 1. `_fwd` at the end is the convolution,
+`_bwd_w` its gradient in the filter, neither its gradient in the input.
 """
 
 

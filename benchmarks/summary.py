@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import Any
 
@@ -10,6 +11,7 @@ from benchmarks.expected import TOLERANCE
 from benchmarks.networks import NETWORKS
 from benchmarks.rows import ROWS, Row
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.conformance.direction import Direction
 
 _Outcomes = dict[str, dict[str, Any]]
 
@@ -22,7 +24,7 @@ class Line:
     row: The row.
     ratios: How many times faster the op is, by case, the worst first.
     refused: The cases that none of the others took: not counted.
-    failed: The cases that the op itself did not compute: never right.
+    failed: The cases that the op itself did not compute in one of the row's ways: never right.
   """
 
   row: Row
@@ -46,18 +48,21 @@ class Line:
     return sum(ratio < 1 for ratio in self.ratios.values())
 
 
-def lines(cases: dict[str, _Outcomes]) -> list[Line]:
-  """Returns the rows for which anything was measured."""
+def lines(cases: dict[str, _Outcomes], direction: Direction | None = None) -> list[Line]:
+  """Returns the rows, of one function if it is given, for which anything was measured."""
   found = []
+  parsed = {name: Case.parse(name) for name in cases}
   for row in ROWS:
+    if direction not in (None, row.direction):
+      continue
     ratios, refused, failed = {}, [], []
     for name, outcomes in cases.items():
-      case = Case.parse(name)
-      if not row.takes(case) or row.ours not in outcomes:
+      case = parsed[name]
+      if not row.takes(case) or not outcomes.keys() >= set(row.ours):
         continue
       seconds = medians(case, outcomes)
       ratio = row.ratio(case, seconds)
-      if row.ours not in seconds:
+      if not seconds.keys() >= set(row.ours):
         failed.append(name)
       elif ratio is None:
         refused += [name] if any(other in outcomes for other in row.theirs) else []
@@ -121,17 +126,17 @@ def network_totals(cases: dict[str, _Outcomes]) -> dict[str, dict[str, dict[str,
 def network_ratio(row: Row, cases: dict[str, _Outcomes], network: str) -> tuple[float, int] | None:
   """Returns the ratio of a network's totals over the layers that both sides took, and how many.
 
-  The others' total is that of one and the same contestant, the one that takes most layers and of
+  Each side's total is that of one and the same contestant, the one that takes most layers and of
   those the fastest: a network is not run by two frameworks in turns.
   """
   layers = NETWORKS[network].layers
   seconds = {layer: medians(Case.parse(layer), cases[layer]) for layer in layers}
   best = None
-  for other in row.theirs:
-    both = [layer for layer in layers if {row.ours, other} <= seconds[layer].keys()]
+  for other, our in itertools.product(row.theirs, row.ours):
+    both = [layer for layer in layers if {our, other} <= seconds[layer].keys()]
     if both:
       theirs, ours = (
-        sum(layers[layer] * seconds[layer][who] for layer in both) for who in (other, row.ours)
+        sum(layers[layer] * seconds[layer][who] for layer in both) for who in (other, our)
       )
       found = (len(both), -theirs, theirs / ours)
       best = max(best, found) if best else found

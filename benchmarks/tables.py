@@ -10,6 +10,7 @@ from benchmarks import cases, first_call, memory, problem, rows, scaling, summar
 from benchmarks.networks import NETWORKS
 from benchmarks.results import Results
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.conformance.direction import BWD_D, Direction
 
 # Columns of the tables of cases; of several contestants the fastest.
 _COLUMNS: dict[str, tuple[str, ...]] = {
@@ -37,12 +38,8 @@ class Table:
 def overview(found: Results) -> list[Table]:
   """Returns the tables but those of single cases, if they have rows."""
   tables = [
-    Table(
-      "Times faster than the others",
-      ("where", "cases", "geometric mean", "below 1", "least", "case of the least"),
-      tuple(_rows(found)),
-    ),
-    _themes(found),
+    *(_rows(found, direction) for direction in rows.FUNCTIONS),
+    *(_themes(found, direction) for direction in rows.FUNCTIONS),
     _networks(found),
     Table(
       "First call in a fresh process, seconds",
@@ -69,14 +66,17 @@ def overview(found: Results) -> list[Table]:
 
 
 def by_theme(found: Results) -> list[Table]:
-  """Returns for each theme the speed of everybody on each of its cases."""
+  """Returns for each function and theme the speed of everybody on each of its cases."""
   tables = []
-  for theme in cases.SUITES:
-    members = [case for case in found.cases if theme in cases.themes(case)]
-    if members:
-      tables.append(_speeds(_title(theme), members, found))
-  other = [case for case in found.cases if not cases.themes(case)]
-  return tables + ([_speeds("other", other, found)] if other else [])
+  titles = {_title(theme): suite for theme, suite in cases.SUITES.items()}
+  for direction, function in rows.FUNCTIONS.items():
+    members = [case for case in found.cases if Case.parse(case).direction == direction]
+    other = [case for case in members if not cases.themes(case)]
+    for title, suite in {**titles, "other": other}.items():
+      listed = [case for case in members if case in suite]
+      if listed:
+        tables.append(_speeds(f"{title}: {function}", listed, found))
+  return tables
 
 
 def remarks(found: Results) -> list[str]:
@@ -86,8 +86,10 @@ def remarks(found: Results) -> list[str]:
   ]
   for line in summary.lines(found.cases):
     for case in line.failed:
-      why = found.cases[case][line.row.ours].get("failed", "a wrong result")
-      texts.append(f"The op ({line.row.ours}) failed on `{case}`: {why}.")
+      right = summary.medians(Case.parse(case), found.cases[case])
+      for ours in (ours for ours in line.row.ours if ours not in right):
+        why = found.cases[case][ours].get("failed", "a wrong result")
+        texts.append(f"The op ({ours}) failed on `{case}`: {why}.")
   for case, contestant, error in summary.wrong(found.cases):
     texts.append(f"{contestant} is wrong on `{case}`: relative error {error:.1e}.")
   slowest = _slowest_first_call(found)
@@ -116,19 +118,26 @@ def number(value: float) -> str:
   return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _rows(found: Results) -> Iterator[tuple[str, ...]]:
-  for line in summary.lines(found.cases):
+def _rows(found: Results, direction: Direction) -> Table:
+  """Returns what came of each row of one function."""
+  content = []
+  for line in summary.lines(found.cases, direction):
     case, least = line.worst
     refused = f" + {len(line.refused)} refused" if line.refused else ""
-    yield (
+    content.append((
       line.row.title, f"{len(line.ratios)}{refused}",
       number(line.geomean), str(line.slower), number(least), case,
-    )  # fmt: skip
+    ))  # fmt: skip
+  return Table(
+    f"Times faster than the others: {rows.FUNCTIONS[direction]}",
+    ("where", "cases", "geometric mean", "below 1", "least", "case of the least"),
+    tuple(content),
+  )
 
 
-def _themes(found: Results) -> Table:
+def _themes(found: Results, direction: Direction) -> Table:
   """Returns the geometric means by theme, which say where a row is won or lost."""
-  lines = [line for line in summary.lines(found.cases) if line.row.where != "small"]
+  lines = [line for line in summary.lines(found.cases, direction) if line.row.where != "small"]
   content = []
   for theme in cases.SUITES:
     means = []
@@ -138,13 +147,14 @@ def _themes(found: Results) -> Table:
     if any(mean != "-" for mean in means):
       content.append((theme, *means))
   headings = ("geometric mean of the cases on", *(_short(line.row) for line in lines))
-  return Table("Times faster by theme", headings, tuple(content) if len(content) > 1 else ())
+  title = f"Times faster by theme: {rows.FUNCTIONS[direction]}"
+  return Table(title, headings, tuple(content) if len(content) > 1 else ())
 
 
 def _networks(found: Results) -> Table:
   totals = summary.network_totals(found.cases)
   lines = [
-    line.row for line in summary.lines(found.cases)
+    line.row for line in summary.lines(found.cases, BWD_D)
     if line.row.where != "small" and line.row.theirs != (rows.MATMUL,)
   ]  # fmt: skip
   headings = ["network, all layers", *map(_short, lines)]
@@ -157,7 +167,8 @@ def _networks(found: Results) -> Table:
       some = f" ({ratio[1]} of {layers} layers)" if ratio and ratio[1] < layers else ""
       cells.append(f"{number(ratio[0])}{some}" if ratio else "refused")
     content.append(tuple(cells))
-  return Table("Times faster on whole networks", tuple(headings), tuple(content))
+  title = f"Times faster on whole networks: {rows.FUNCTIONS[BWD_D]}"
+  return Table(title, tuple(headings), tuple(content))
 
 
 def _fresh(found: Results) -> Iterator[tuple[str, ...]]:
@@ -226,7 +237,8 @@ def _slowest_first_call(found: Results) -> tuple[float, str, str] | None:
 
 
 def _short(row: rows.Row) -> str:
-  return f"{row.where}, {row.ours.split('.')[1]}"
+  way = row.ours[0].split(".")[1] if len(row.ours) == 1 else "better"
+  return f"{row.where}, {way}"
 
 
 def _title(theme: str) -> str:

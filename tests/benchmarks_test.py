@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import pathlib
 
 import tensorflow as tf
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
-from benchmarks import cases, first_call, fit_costs, problem, race, results, rows, summary
+from benchmarks import (
+  arguments,
+  cases,
+  expected,
+  first_call,
+  fit_costs,
+  problem,
+  race,
+  results,
+  rows,
+  summary,
+  tables,
+)
 from benchmarks.networks import NETWORKS
-from benchmarks.workers import WorkerError
+from benchmarks.workers import WorkerError, Workers
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.conformance.direction import DIRECTIONS
 
 _CASE = "mb1_id8_ic2oc3_k3s2d1_ndhwc_f32"
 _COMPILED = next(row for row in rows.ROWS if row.where == "compiled")
+(_OURS,), (_THEIRS,) = _COMPILED.ours, _COMPILED.theirs
+
+
+def _of(direction, names):
+  return {name for name in names if Case.parse(name).direction == direction}
 
 
 def _ran(seconds, error=1e-7):
@@ -42,6 +62,28 @@ class CasesTest(absltest.TestCase):
       self.assertLen(set(found), 30)
 
 
+class ArgumentsTest(absltest.TestCase):
+  def _directions(self, *argv):
+    chosen = arguments.chosen_cases(arguments.parse(argv))
+    return {Case.parse(case).direction.name for case in chosen}
+
+  def test_all_three_functions_are_raced_if_only_quickly(self):
+    self.assertEqual(self._directions(), set(DIRECTIONS))
+    self.assertEqual(self._directions("--quick"), set(DIRECTIONS))
+
+  def test_functions_can_be_chosen(self):
+    self.assertEqual(self._directions("--direction", "fwd", "bwd_w"), {"fwd", "bwd_w"})
+    self.assertEqual(self._directions("--suite", "dilated", "--direction", "fwd"), {"fwd"})
+
+  def test_a_run_of_some_functions_is_not_kept_as_one_of_everything(self):
+    everything, some = arguments.parse([]), arguments.parse(["--direction", "fwd"])
+    self.assertNotEqual(some.out, everything.out)
+    self.assertEmpty(some.studies)
+
+  def test_a_row_of_one_function_races_no_cases_of_others(self):
+    self.assertEqual(self._directions("--where", "matmul"), {"bwd_d"})
+
+
 class ProblemTest(absltest.TestCase):
   def test_paddings_are_tensorflows(self):
     described = problem.describe(Case.parse("mb1_id8x9x10_ic1oc1_k3x2x1s2x1x4d1_ndhwc_f32"))
@@ -50,26 +92,86 @@ class ProblemTest(absltest.TestCase):
 
   def test_bytes_are_those_of_all_three_tensors(self):
     case = Case.parse("mb2_id4_ic3oc5_k2s2d1_ndhwc_f16")
-    self.assertEqual(problem.tensor_bytes(case), 2 * (2 * 64 * 3 + 8 * 3 * 5 + 2 * 8 * 5))
+    for direction in DIRECTIONS.values():
+      case = dataclasses.replace(case, direction=direction)
+      self.assertEqual(problem.tensor_bytes(case), 2 * (2 * 64 * 3 + 8 * 3 * 5 + 2 * 8 * 5))
+
+  def test_what_a_contestant_knows_is_all_that_the_op_takes(self):
+    case = Case.parse(_CASE)
+    for direction in DIRECTIONS.values():
+      described = problem.describe(dataclasses.replace(case, direction=direction))
+      self.assertEqual(described["op"], direction.op)
+      tensors = {*described["operands"], *described["arguments"]} - case.attributes().keys()
+      self.assertEqual(tensors, set(direction.tensors))
+
+
+class PeersTest(parameterized.TestCase):
+  """Whoever is installed computes each of the three functions."""
+
+  # More padding behind than in front, two groups, channels first; and half precision.
+  CASES = (
+    "mb2_id8x7x9_ic4oc6g2_k3x2x5s2x1x2d1_ncdhw_f32", "mb1_id8_ic3oc2_k4x3x2s2d1_ndhwc_bf16"
+  )  # fmt: skip
+
+  @parameterized.parameters(
+    "tf/op.eager", "tf/raw.compiled", "torch/contiguous", "torch/channels_last_3d", "jax/jit"
+  )
+  def test_result_is_the_oracle_s(self, contestant):
+    program, name = contestant.split("/")
+    workers = Workers()
+    self.addCleanup(workers.close)
+    if not workers.can_have(program):
+      self.skipTest(f"{program} is not installed")
+    for case, direction in itertools.product(map(Case.parse, self.CASES), DIRECTIONS.values()):
+      case = dataclasses.replace(case, direction=direction)
+      folder = pathlib.Path(self.create_tempdir().full_path)
+      expected.save(case, problem.save_tensors(case, folder), folder)
+      worker = workers.get(program)
+      worker.ask("load", folder=str(folder), problem=problem.describe(case))
+      answer = worker.ask("prepare", contestant=name)
+      self.assertLess(answer["error"], expected.TOLERANCE[case.dtype] / 10, f"{case}: {answer}")
 
 
 class SummaryTest(absltest.TestCase):
   def test_ratio_is_to_the_best_of_the_others(self):
     row = next(row for row in rows.ROWS if row.where == "default")
-    seconds = {row.ours: 2.0, row.theirs[0]: 6.0, row.theirs[1]: 4.0}
+    seconds = {row.ours[0]: 2.0, row.theirs[0]: 6.0, row.theirs[1]: 4.0}
     self.assertEqual(row.ratio(Case.parse(_CASE), seconds), 2.0)
+
+  def test_ratio_of_a_row_of_two_ways_is_the_better_one_s_if_both_ran(self):
+    row = next(row for row in rows.ROWS if len(row.ours) == 2)
+    seconds = {row.ours[0]: 3.0, row.ours[1]: 2.0, row.theirs[0]: 6.0, row.theirs[1]: 8.0}
+    self.assertEqual(row.ratio(Case.parse(_CASE), seconds), 3.0)
+    del seconds[row.ours[0]]
+    self.assertIsNone(row.ratio(Case.parse(_CASE), seconds))
+
+  def test_each_function_counts_in_rows_of_its_own(self):
+    ran = {name: _ran(1.0) for row in rows.ROWS for name in row.contestants}
+    found = summary.lines({_CASE: ran, f"{_CASE}_fwd": ran, f"{_CASE}_bwd_w": ran})
+    for line in found:
+      self.assertEqual([Case.parse(case).direction for case in line.ratios], [line.row.direction])
+    self.assertEqual({line.row.direction for line in found}, set(DIRECTIONS.values()))
+
+  def test_tables_of_themes_are_by_function(self):
+    found = results.Results(pathlib.Path(), {})
+    ran = {name: _ran(1.0) for row in rows.ROWS for name in row.contestants}
+    found.cases = {_CASE: ran, f"{_CASE}_fwd": ran}
+    self.assertEqual(
+      [table.title for table in tables.by_theme(found)],
+      ["other: the gradient in the input", "other: the convolution"],
+    )
 
   def test_rate_is_compared_to_the_matrix_product_s(self):
     row = next(row for row in rows.ROWS if row.where == "matmul")
     case = Case.parse("mb1_id32_ic32oc64_k3s1d1_ndhwc_f32")
-    seconds = {row.ours: 1.0, rows.MATMUL: 1.0}
+    seconds = {row.ours[0]: 1.0, rows.MATMUL: 1.0}
     self.assertAlmostEqual(row.ratio(case, seconds), case.flops / rows.MATMUL_FLOPS)
 
   def test_cases_that_the_others_refuse_are_not_counted(self):
     (line,) = summary.lines({
-      _CASE: {_COMPILED.ours: _ran(1.0), _COMPILED.theirs[0]: _ran(30.0)},
+      _CASE: {_OURS: _ran(1.0), _THEIRS: _ran(30.0)},
       "mb1_id9_ic2oc3_k3s2d1_ndhwc_f32": {
-        _COMPILED.ours: _ran(1.0), _COMPILED.theirs[0]: {"failed": "refused"}
+        _OURS: _ran(1.0), _THEIRS: {"failed": "refused"}
       },
     })  # fmt: skip
     self.assertEqual(line.ratios, {_CASE: 30.0})
@@ -78,8 +180,8 @@ class SummaryTest(absltest.TestCase):
   def test_a_wrong_result_of_the_op_is_a_failure_however_fast(self):
     other = "mb1_id9_ic2oc3_k3s2d1_ndhwc_f32"
     (line,) = summary.lines({
-      _CASE: {_COMPILED.ours: _ran(1.0, error=0.1), _COMPILED.theirs[0]: _ran(30.0)},
-      other: {_COMPILED.ours: _ran(1.0), _COMPILED.theirs[0]: _ran(30.0)},
+      _CASE: {_OURS: _ran(1.0, error=0.1), _THEIRS: _ran(30.0)},
+      other: {_OURS: _ran(1.0), _THEIRS: _ran(30.0)},
     })
     self.assertEqual(line.failed, (_CASE,))
     self.assertEqual(line.ratios, {other: 30.0})
@@ -87,7 +189,7 @@ class SummaryTest(absltest.TestCase):
   def test_cases_on_which_the_op_is_slower_are_counted(self):
     (line,) = summary.lines({
       f"mb1_id{size}_ic2oc3_k3s2d1_ndhwc_f32": {
-        _COMPILED.ours: _ran(1.0), _COMPILED.theirs[0]: _ran(theirs)
+        _OURS: _ran(1.0), _THEIRS: _ran(theirs)
       }
       for size, theirs in ((7, 0.5), (8, 1.0), (9, 2.0), (10, 0.9))
     })  # fmt: skip
@@ -96,11 +198,9 @@ class SummaryTest(absltest.TestCase):
 
   def test_network_totals_count_every_layer_as_often_as_it_occurs(self):
     layers = NETWORKS["highres3dnet"].layers
-    outcomes = {
-      layer: {_COMPILED.ours: _ran(1.0), _COMPILED.theirs[0]: _ran(3.0)} for layer in layers
-    }
+    outcomes = {layer: {_OURS: _ran(1.0), _THEIRS: _ran(3.0)} for layer in layers}
     totals = summary.network_totals(outcomes)["highres3dnet"]
-    self.assertEqual(totals[_COMPILED.ours]["seconds"], sum(layers.values()))
+    self.assertEqual(totals[_OURS]["seconds"], sum(layers.values()))
     self.assertEqual(
       summary.network_ratio(_COMPILED, outcomes, "highres3dnet"), (3.0, len(layers))
     )
@@ -110,7 +210,7 @@ class ResultsTest(absltest.TestCase):
   def test_what_was_saved_is_loaded(self):
     saved = results.Results(pathlib.Path(self.create_tempdir().full_path), {"minutes": 1})
     saved.cases = {
-      _CASE: {_COMPILED.ours: _ran(1.0), "jax/jit": {"failed": "refused"}},
+      _CASE: {_OURS: _ran(1.0), "jax/jit": {"failed": "refused"}},
       "mb1_id9_ic2oc3_k3s2d1_ndhwc_f32": {"torch/contiguous": _ran(2.0)},
     }
     saved.studies = {"memory": {_CASE: {"op.eager": {"added": 5, "error": 0.0}}}}
@@ -121,8 +221,13 @@ class ResultsTest(absltest.TestCase):
   def test_those_of_the_repository_can_be_read_and_are_whole(self):
     found = results.Results.load(pathlib.Path(results.__file__).parent)
     everything = {case for suite in cases.SUITES.values() for case in suite}
-    self.assertEqual(set(found.cases), everything)
-    self.assertEqual({line.row for line in summary.lines(found.cases)}, set(rows.ROWS))
+    raced = {Case.parse(case).direction for case in found.cases}
+    for direction in raced:
+      self.assertEqual(_of(direction, found.cases), _of(direction, everything))
+      self.assertEqual(
+        [line.row for line in summary.lines(found.cases, direction)],
+        [row for row in rows.ROWS if row.direction == direction],
+      )
 
 
 class FitCostsTest(absltest.TestCase):

@@ -1,4 +1,4 @@
-"""JAX's gradient of a convolution in its input, under jit."""
+"""JAX's convolution and its two gradients, under jit."""
 
 from __future__ import annotations
 
@@ -21,31 +21,36 @@ class JaxPeer:
     return {"jax": jax.__version__, "devices": [str(device) for device in jax.devices()]}
 
   def prepare(
-    self, contestant: str, problem: dict[str, Any], filter: np.ndarray, out_backprop: np.ndarray  # noqa: A002
+    self, contestant: str, problem: dict[str, Any], operands: dict[str, np.ndarray]
   ) -> Callable[[], jax.Array]:
     """Returns a call."""
     if contestant != "jit":
       raise ValueError(f"contestant must be jit, got {contestant}")
     dtype = jnp.dtype(problem["dtype"])
+    like = {name: jax.ShapeDtypeStruct(shape, dtype) for name, shape in problem["shapes"].items()}
+
+    def convolution(x: jax.Array, filter: jax.Array) -> jax.Array:  # noqa: A002
+      return lax.conv_general_dilated(
+        x,
+        filter,
+        window_strides=problem["strides3"],
+        padding=list(zip(problem["lead"], problem["trail"])),
+        rhs_dilation=problem["dilations3"],
+        dimension_numbers=(problem["data_format"], "DHWIO", problem["data_format"]),
+        feature_group_count=problem["groups"],
+      )
 
     def backprop_input(filter: jax.Array, out_backprop: jax.Array) -> jax.Array:  # noqa: A002
-      def convolution(x: jax.Array) -> jax.Array:
-        return lax.conv_general_dilated(
-          x,
-          filter,
-          window_strides=problem["strides3"],
-          padding=list(zip(problem["lead"], problem["trail"])),
-          rhs_dilation=problem["dilations3"],
-          dimension_numbers=(problem["data_format"], "DHWIO", problem["data_format"]),
-          feature_group_count=problem["groups"],
-        )
+      transposed = jax.linear_transpose(lambda x: convolution(x, filter), like["input"])
+      return transposed(out_backprop)[0]
 
-      like = jax.ShapeDtypeStruct(problem["input_sizes"], dtype)
-      (result,) = jax.linear_transpose(convolution, like)(out_backprop)
-      return result
+    def backprop_filter(x: jax.Array, out_backprop: jax.Array) -> jax.Array:
+      transposed = jax.linear_transpose(lambda filter: convolution(x, filter), like["filter"])
+      return transposed(out_backprop)[0]
 
-    tensors = jnp.asarray(filter, dtype), jnp.asarray(out_backprop, dtype)
-    function = jax.jit(backprop_input)
+    functions = {"fwd": convolution, "bwd_d": backprop_input, "bwd_w": backprop_filter}
+    tensors = [jnp.asarray(operand, dtype) for operand in operands.values()]
+    function = jax.jit(functions[problem["direction"]])
     return lambda: function(*tensors).block_until_ready()
 
   def to_numpy(self, result: jax.Array, problem: dict[str, Any]) -> np.ndarray:

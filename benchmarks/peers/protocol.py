@@ -3,7 +3,7 @@
 Requests, with what is answered besides `{"failed": ...}`:
 
   {"do": "about"}                                    versions
-  {"do": "load", "folder": F, "problem": P}          {}; F has filter.npy and out_backprop.npy
+  {"do": "load", "folder": F, "problem": P}          {}; F has P's operands, as filter.npy
   {"do": "prepare", "contestant": C}                 first_s, and error against F's expected.npy
   {"do": "sample", "contestant": C, "calls": N}      seconds of one call, the mean of N
   {"do": "peak", "contestant": C}                    bytes added at the peak of a call, and error
@@ -40,9 +40,15 @@ class Peer(Protocol):
     """Returns versions and settings."""
 
   def prepare(
-    self, contestant: str, problem: dict[str, Any], filter: np.ndarray, out_backprop: np.ndarray  # noqa: A002
+    self, contestant: str, problem: dict[str, Any], operands: dict[str, np.ndarray]
   ) -> Callable[[], Any]:
-    """Returns a call without arguments that returns once its result is there."""
+    """Returns a call without arguments that returns once its result is there.
+
+    Args:
+      contestant: Who is to compute it.
+      problem: What `benchmarks.problem.describe` returns.
+      operands: The tensors by name, in the order of the op's arguments; float32 or float64.
+    """
 
   def to_numpy(self, result: Any, problem: dict[str, Any]) -> np.ndarray:
     """Returns a call's result in the problem's data format, as NumPy float32 or float64."""
@@ -80,11 +86,11 @@ class _Session:
   def load(self, folder: str, problem: dict[str, Any]) -> dict[str, Any]:
     self.forget()
     self._folder, self._problem = pathlib.Path(folder), problem
-    self._tensors = [np.load(self._folder / f"{name}.npy") for name in ("filter", "out_backprop")]
+    self._operands = {name: np.load(self._folder / f"{name}.npy") for name in problem["operands"]}
     return {}
 
   def prepare(self, contestant: str) -> dict[str, Any]:
-    call = self._peer.prepare(contestant, self._problem, *self._tensors)
+    call = self._peer.prepare(contestant, self._problem, self._operands)
     start = time.perf_counter()
     result = call()
     first_s = time.perf_counter() - start
@@ -101,14 +107,14 @@ class _Session:
     return {"seconds": (time.perf_counter() - start) / calls}
 
   def peak(self, contestant: str) -> dict[str, Any]:
-    call = self._peer.prepare(contestant, self._problem, *self._tensors)
-    self._tensors = []
+    call = self._peer.prepare(contestant, self._problem, self._operands)
+    self._operands = {}
     added, result = peak.added_by(call)
     return {"added": added, **self._compared(result)}
 
   def forget(self) -> dict[str, Any]:
     self._calls: dict[str, Callable[[], Any]] = {}
-    self._tensors: list[np.ndarray] = []
+    self._operands: dict[str, np.ndarray] = {}
     return {}
 
   def _compared(self, result: Any) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The op and TensorFlow's raw op; with oneDNN or without, as `TF_ENABLE_ONEDNN_OPTS` says."""
+"""The ops and TensorFlow's raw ops; with oneDNN or without, as `TF_ENABLE_ONEDNN_OPTS` says."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ import tensorflow as tf
 import tf_conv3d_grad
 from benchmarks.peers import protocol
 
-_OPS = {
-  "op": tf_conv3d_grad.Conv3DBackpropInputV2,
-  "raw": tf.raw_ops.Conv3DBackpropInputV2,
-}
+_OPS = {"op": tf_conv3d_grad, "raw": tf.raw_ops}
 _WAYS = {
   "eager": lambda function: function,
   "graph": lambda function: tf.function(function, autograph=False),
@@ -40,23 +37,20 @@ class TensorFlowPeer:
     }
 
   def prepare(
-    self, contestant: str, problem: dict[str, Any], filter: np.ndarray, out_backprop: np.ndarray  # noqa: A002
+    self, contestant: str, problem: dict[str, Any], operands: dict[str, np.ndarray]
   ) -> Callable[[], Any]:
     """Returns a call; eager operations and functions on a CPU return when they are done."""
     if contestant == "matmul":
       self._matmul = self._matmul or _fastest_matmul()
       return self._matmul
     name, way = contestant.split(".")
-    op, dtype = _OPS[name], problem["dtype"]
-    attributes = {
-      key: problem[key]
-      for key in ("input_sizes", "strides", "padding", "data_format", "dilations")
-    }
-    tensors = tf.constant(filter, dtype), tf.constant(out_backprop, dtype)
+    op, arguments = getattr(_OPS[name], problem["op"]), problem["arguments"]
+    tensors = [tf.constant(operand, problem["dtype"]) for operand in operands.values()]
+    first, second = operands
 
     # The tensors are passed in, not captured, lest XLA fold the convolution away at compile time.
-    def call(filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
-      return op(filter=filter, out_backprop=out_backprop, **attributes)
+    def call(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+      return op(**{first: a, second: b}, **arguments)
 
     function = _WAYS[way](call)
     return lambda: function(*tensors)

@@ -1,4 +1,4 @@
-"""PyTorch's gradient of conv3d in its input, in either memory layout."""
+"""PyTorch's conv3d and its two gradients, in either memory layout."""
 
 from __future__ import annotations
 
@@ -21,42 +21,62 @@ class TorchPeer:
     return {"torch": torch.__version__, "threads": torch.get_num_threads()}
 
   def prepare(
-    self, contestant: str, problem: dict[str, Any], filter: np.ndarray, out_backprop: np.ndarray  # noqa: A002
+    self, contestant: str, problem: dict[str, Any], operands: dict[str, np.ndarray]
   ) -> Callable[[], torch.Tensor]:
     """Returns a call.
 
-    PyTorch pads both ends of an axis alike. Where TensorFlow pads the end by more, the gradient of
-    an input longer by that much is taken, and what is too much left out, which copies nothing.
+    PyTorch pads both ends of an axis alike. Where TensorFlow pads the end by more, the input is
+    longer by that much: it has zeros there beforehand, and of its gradient what is too much is left
+    out, which copies nothing.
     """
-    dtype, layout = getattr(torch, problem["dtype"]), _LAYOUTS[contestant]
-    weight = torch.from_numpy(filter).permute(4, 3, 0, 1, 2)
-    gradient = torch.from_numpy(out_backprop)
-    if problem["data_format"] == "NDHWC":
-      gradient = gradient.permute(0, 4, 1, 2, 3)
-    weight, gradient = (
-      tensor.to(dtype).contiguous(memory_format=layout) for tensor in (weight, gradient)
-    )
-    lead, trail = problem["lead"], problem["trail"]
-    longer = [n + b - a for n, a, b in zip(problem["input_size"], lead, trail)]
-    # Only its shape and layout are looked at.
-    like = torch.ones([problem["batch"], problem["in_channels"], *longer], dtype=dtype)
-    like = like.contiguous(memory_format=layout)
+    layout, direction = _LAYOUTS[contestant], problem["direction"]
+
+    def tensor(name: str) -> torch.Tensor:
+      # Of a result only shape and layout are looked at.
+      array = operands[name] if name in operands else np.ones(problem["shapes"][name], np.float32)
+      found = torch.from_numpy(array).permute(_to_torch(name, problem))
+      if name == "input":
+        found = torch.nn.functional.pad(found, _more_behind(problem))
+      return found.to(getattr(torch, problem["dtype"])).contiguous(memory_format=layout)
+
+    image, weight = tensor("input"), tensor("filter")
+    geometry = (
+      problem["strides3"], problem["lead"], problem["dilations3"], False, [0, 0, 0],
+      problem["groups"],
+    )  # fmt: skip
+    if direction == "fwd":
+      return lambda: torch.ops.aten.convolution(image, weight, None, *geometry)
+
+    gradient = tensor("out_backprop")
+    wanted = [direction == "bwd_d", direction == "bwd_w", False]
     depth, height, width = problem["input_size"]
 
-    def call() -> torch.Tensor:
-      result, _, _ = torch.ops.aten.convolution_backward(
-        gradient, like, weight, None, problem["strides3"], lead, problem["dilations3"],
-        False, [0, 0, 0], problem["groups"], [True, False, False],
-      )  # fmt: skip
-      return result[:, :, :depth, :height, :width]
+    def backward() -> torch.Tensor:
+      of_image, of_weight, _ = torch.ops.aten.convolution_backward(
+        gradient, image, weight, None, *geometry, wanted
+      )
+      return of_weight if of_image is None else of_image[:, :, :depth, :height, :width]
 
-    return call
+    return backward
 
   def to_numpy(self, result: torch.Tensor, problem: dict[str, Any]) -> np.ndarray:
-    """Returns the result in the problem's data format, as float32 or float64."""
-    if problem["data_format"] == "NDHWC":
-      result = result.permute(0, 2, 3, 4, 1)
+    """Returns the result in TensorFlow's order of dimensions, as float32 or float64."""
+    (name,) = problem["shapes"].keys() - problem["operands"]
+    result = result.permute(tuple(np.argsort(_to_torch(name, problem))))
     return result.to(torch.float64 if result.dtype == torch.float64 else torch.float32).numpy()
+
+
+def _to_torch(name: str, problem: dict[str, Any]) -> tuple[int, ...]:
+  """Returns where PyTorch's dimensions of a tensor are among TensorFlow's."""
+  if name == "filter":
+    return (4, 3, 0, 1, 2)
+  return (0, 4, 1, 2, 3) if problem["data_format"] == "NDHWC" else (0, 1, 2, 3, 4)
+
+
+def _more_behind(problem: dict[str, Any]) -> list[int]:
+  """Returns how much longer the input is, as PyTorch's `pad` reads it: the last axis first."""
+  pairs = zip(reversed(problem["lead"]), reversed(problem["trail"]))
+  return [length for lead, trail in pairs for length in (0, trail - lead)]
 
 
 if __name__ == "__main__":
