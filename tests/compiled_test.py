@@ -43,7 +43,9 @@ class RepaidTest(testing.OpTestCase):
 
   def setUp(self):
     super().setUp()
-    self.enter_context(mock.patch.object(policy, "COMPILE_SECONDS", 0))
+    self.enter_context(
+      mock.patch.multiple(policy, COMPILE_SECONDS=0, LONG=0, LONG_IN_GRAPH=0, CLEARLY=0)
+    )
     self.forget()
     self.addCleanup(self.forget)
 

@@ -18,6 +18,7 @@ from tf_conv3d_grad.lowering.kernel.plan import Plan as KernelPlan
 from tf_conv3d_grad.lowering.overlap_add import OverlapAdd, offers
 from tf_conv3d_grad.lowering.overlap_add import costs as of_overlap_add
 from tf_conv3d_grad.lowering.overlap_add.plan import Plan
+from tf_conv3d_grad.problem import functions
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
 from tf_conv3d_grad.tensorflow.environment import Environment
@@ -76,21 +77,24 @@ class KernelTest(absltest.TestCase):
     small = problem_of("mb2_id8_ic16oc16_k3s1d1_ndhwc_f32")
     for plan in (self.ONEDNN, self.EIGEN):
       for text in ("mb4_id8_ic16oc16_k3s1d1_ndhwc_f32", "mb2_id8_ic16oc16_k5s1d1_ndhwc_f32"):
-        larger = of_kernel.of_plan(problem_of(text), plan)
-        self.assertGreater(larger.seconds, of_kernel.of_plan(small, plan).seconds)
+        for function in functions.ALL:
+          larger = of_kernel.of_plan(function, problem_of(text), plan)
+          self.assertGreater(larger.seconds, of_kernel.of_plan(function, small, plan).seconds)
 
   def test_a_group_is_a_call_and_tensors_are_split_and_joined(self):
     whole = problem_of("mb1_id4_ic32oc32_k1s1d1_ndhwc_f32")
     grouped = problem_of("mb1_id4_ic32oc32g16_k1s1d1_ndhwc_f32")
     for plan in (self.ONEDNN, self.EIGEN):
-      alone, together = (of_kernel.of_plan(each, plan).seconds for each in (whole, grouped))
+      alone, together = (
+        of_kernel.of_plan(CONV3D, each, plan).seconds for each in (whole, grouped)
+      )
       self.assertGreater(together - alone, 14 * of_kernel._KERNEL_CALL)
 
   def test_another_dtype_than_the_calls_is_a_cast_of_all_tensors(self):
-    problem = problem_of("mb1_id8_ic16oc16_k3s1d1_ndhwc_f32")
-    halves = problem.replace(dtype=tf.float16)
-    plan = self.ONEDNN
-    cast = of_kernel.of_plan(halves, plan).seconds - of_kernel.of_plan(problem, plan).seconds
+    halves = problem_of("mb1_id8_ic16oc16_k3s1d1_ndhwc_f16")
+    as_it_is = dataclasses.replace(self.ONEDNN, dtype=tf.float16)
+    seconds = [of_kernel.of_plan(CONV3D, halves, plan).seconds for plan in (self.ONEDNN, as_it_is)]
+    cast = seconds[0] - seconds[1]
     self.assertAlmostEqual(cast, cost.tensor_bytes(halves) / cost.MOVE_RATE)
 
 
@@ -130,8 +134,8 @@ class OverlapAddTest(parameterized.TestCase):
   def test_uncompiled_it_takes_longer(self):
     for text in (*CASES, "mb1_id8_ic4oc4_k2s2d1_ndhwc_f32"):
       canonical = problem_of(text).canonical
-      for _, inside in offers.plans(canonical):
-        outside = of_overlap_add.uncompiled(canonical, inside)
+      for plan, inside in offers.plans(canonical):
+        outside = of_overlap_add.uncompiled(canonical, plan, inside)
         self.assertGreater(outside.seconds, inside.seconds)
         self.assertGreaterEqual(outside.column_bytes, inside.column_bytes)
 
@@ -190,7 +194,8 @@ class NoChannelsTest(parameterized.TestCase):
         self.assertGreaterEqual(offer.cost.column_bytes, 0)
     eigen = dataclasses.replace(KernelTest.EIGEN, dtype=tf.float64)
     for plan in (KernelTest.ONEDNN, KernelTest.EIGEN, eigen):
-      self.assertTrue(math.isfinite(of_kernel.of_plan(problem, plan).seconds))
+      for function in functions.ALL:
+        self.assertTrue(math.isfinite(of_kernel.of_plan(function, problem, plan).seconds))
 
 
 if __name__ == "__main__":

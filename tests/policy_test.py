@@ -75,6 +75,33 @@ class ChoiceTest(MachineTestCase):
   def test_the_kernel_is_taken_where_it_takes_the_call(self, text, taken):
     self.assertEqual(chosen(problem_of(text)).lowering.name == "kernel", taken)
 
+  @parameterized.parameters(
+    ("mb1_id40_ic2oc32_k5s2d1_ndhwc_f32", BACKPROP_INPUT, True),
+    ("mb1_id40_ic1oc24_k3s1d1_ndhwc_f32", BACKPROP_INPUT, True),
+    ("mb1_id24_ic48oc48_k3s1d1_ndhwc_f32", BACKPROP_INPUT, False),  # the kernel is best
+    ("mb1_id24_ic48oc48_k3s1d1_ndhwc_f32", CONV3D, False),
+    ("mb1_id8_ic1oc24_k3s1d1_ndhwc_f32", BACKPROP_INPUT, False),  # a compilation costs more
+  )
+  def test_a_graph_compiles_what_some_hundred_calls_repay(self, text, function, compiled):
+    problem = problem_of_shapes(text)
+    self.assertFalse(chosen(problem, function).compiled)
+    in_graph = chosen(problem, function, in_graph=True)
+    self.assertEqual((in_graph.compiled, in_graph.is_native), (compiled, not compiled))
+    self.assertFalse(chosen(problem, function, in_graph=True, mode=False).compiled)
+    self.machine(xla_compiles=False)
+    self.assertFalse(chosen(problem, function, in_graph=True).compiled)
+
+  def test_what_is_expected_to_be_a_little_faster_is_not_taken_in_the_kernels_place(self):
+    native, other = mock.Mock(spec=Lowering), mock.Mock(spec=Lowering)
+    native.offers.return_value = [Offer(native, None, False, Cost(1.0, 0), is_native=True)]
+    self.addCleanup(policy.forget)
+    for seconds, taken in ((0.9, native), (0.5, other)):
+      other.offers.return_value = [Offer(other, None, False, Cost(seconds, 0))]
+      policy.forget()
+      with mock.patch.object(lowering, "REGISTERED", [native, other]):
+        found = chosen(problem_of_shapes("mb1_id4_ic4oc4_k3s1d1_ndhwc_f64"))
+      self.assertIs(found.lowering, taken)
+
   def test_a_long_filter_that_nothing_overlaps_is_a_product_for_few_channels(self):
     few, many = (
       chosen(problem_of_shapes(f"mb1_id64_ic{channels}oc384_k16s16d1_ndhwc_f32"))
@@ -84,21 +111,23 @@ class ChoiceTest(MachineTestCase):
 
   @parameterized.product(
     case=(
-      ("mb1_id96_ic32oc32_k3s1d1_ndhwc_f32", False),
-      ("mb1_id96_ic32oc32_k3s1d1_ndhwc_f64", True),
+      ("mb1_id96_ic32oc32_k3s1d1_ndhwc_f32", False, "overlap_add"),
+      ("mb1_id96_ic32oc32_k3s1d1_ndhwc_f64", True, "kernel"),
     ),
     machine=(
-      ({"cores": 2}, "auto", ("overlap_add", True)),
-      ({"cores": 2}, False, ("kernel", False)),
-      ({"cores": 2, "xla_compiles": False}, "auto", ("kernel", False)),
-      ({"cores": 64}, "auto", ("kernel", False)),  # the kernel takes no time there
+      ({"cores": 2}, "auto", True),
+      ({"cores": 2}, False, False),
+      ({"cores": 2, "xla_compiles": False}, "auto", False),
+      ({"cores": 4096}, "auto", False),  # it takes no time there
     ),
   )
   def test_a_call_that_repays_its_compilation_is_compiled(self, case, machine):
-    (text, onednn), (values, mode, expected) = case, machine
+    (text, onednn, otherwise), (values, mode, compiled) = case, machine
     self.machine(**values)
     found = names(choices(problem_of_shapes(text), onednn=onednn, mode=mode))
-    self.assertEqual(found[0], expected)
+    self.assertEqual(found[0][1], compiled)
+    if values["cores"] == 2:
+      self.assertEqual(found[0][0], "overlap_add" if compiled else otherwise)
     others = {("overlap_add", True), ("kernel", False), ("overlap_add", False)}
     if mode is False:
       others.remove(("overlap_add", True))

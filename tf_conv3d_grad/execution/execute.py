@@ -101,9 +101,10 @@ def _chosen(
     return offer
   # TensorFlow does not vectorize XLA's loops over slices. Large calls had better not be computed at
   # once, and only large ones are compiled although TensorFlow's kernel takes them.
-  uncompiled = policy.choose(function, problem, dataclasses.replace(environment, mode=False))
-  if environment.mode == "auto" and uncompiled.is_native:
-    return uncompiled
+  uncompiled = policy.choices(function, problem, dataclasses.replace(environment, mode=False))
+  native = next((each for each in uncompiled if each.is_native), None)
+  if environment.mode == "auto" and native is not None:
+    return native
   return offer._replace(plan=offer.lowering.untiled(offer.plan))
 
 

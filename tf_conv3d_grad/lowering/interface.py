@@ -45,14 +45,6 @@ class Lowering:
     """
     raise NotImplementedError
 
-  def rivals_natively(self, problem: Problem) -> bool:
-    """Returns whether uncompiled offers for a static problem may be compared to a native one.
-
-    Their predictions have to be good enough for that.
-    """
-    del problem
-    return False
-
   def multiplies_padding(self, function: Function, problem: Problem, plan: Any) -> bool:
     """Returns whether a plan may multiply cells that do not exist."""
     del function, problem, plan
@@ -90,8 +82,7 @@ class Offer(NamedTuple):
     plan: The plan.
     compiled: Whether XLA compiles the call by itself.
     cost: The expected cost; None where sizes are unknown.
-    is_native: Whether TensorFlow's own op would run just this. Others have to be faster from the
-      first call on.
+    is_native: Whether TensorFlow's own op would run just this. Others have to be clearly faster.
   """
 
   lowering: Lowering

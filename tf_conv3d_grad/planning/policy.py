@@ -26,10 +26,10 @@ COMPILE_SECONDS = 0.3
 # case.
 _CALLS = 200
 # Seconds of a native call below which others are not looked at. Their figures take 2 to 5 ms.
-_LONG, _LONG_IN_GRAPH = 20e-3, 2e-3
+LONG, LONG_IN_GRAPH = 20e-3, 2e-3
 # How many times as long a native offer has to be expected to take as another one. Predictions are
 # off by a third and more, and nothing may be slower than what it replaces.
-_CLEARLY = 1.25
+CLEARLY = 1.25
 # How many plans of a lowering autotuning times, compiled or not. Each takes a compilation.
 _MOST_TIMED = 4
 
@@ -88,7 +88,8 @@ def _native_or_better(
 
   Eager code may make a call once, a graph is built to be called again.
   """
-  if native.cost is None:
+  shortest = LONG_IN_GRAPH if environment.in_graph else LONG
+  if native.cost is None or native.cost.seconds < shortest:
     return native
   cores = processor.cores()  # a call itself has all of them
   waiting = 1 if environment.in_graph else cores
@@ -96,21 +97,18 @@ def _native_or_better(
   may_compile = environment.mode == "auto" and (
     calls * native.cost.seconds > waiting * COMPILE_SECONDS
   )
-  is_long = native.cost.seconds > (_LONG_IN_GRAPH if environment.in_graph else _LONG)
   rivals = []
   for each in lowering.REGISTERED:
     if each is native.lowering:
       continue
-    may_run = is_long or each.rivals_natively(problem)
-    if may_compile or may_run:
-      offers = _of_lowering(each, function, problem, environment)
-      rivals += [offer for offer in offers if (may_compile if offer.compiled else may_run)]
-  if not private.xla_compiles():
+    offers = _of_lowering(each, function, problem, environment)
+    rivals += [offer for offer in offers if may_compile or not offer.compiled]
+  if rivals and not private.xla_compiles():
     rivals = [offer for offer in rivals if not offer.compiled]
   if not rivals:
     return native
   best = _least(rivals, calls, environment, waiting)
-  is_better = _total(best, calls, environment, waiting) * _CLEARLY < calls * native.cost.seconds
+  is_better = _total(best, calls, environment, waiting) * CLEARLY < calls * native.cost.seconds
   return best if is_better else native
 
 

@@ -31,11 +31,6 @@ from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import BACKPROP_INPUT, Function
 from tf_conv3d_grad.tensorflow.environment import Environment
 
-# For up to so many in channels, a filter as long as the stride is one product and one
-# transposition, faster than TensorFlow's kernel even uncompiled: 9 ms with 16^3 taps and 4
-# channels, oneDNN 84.
-_MAX_CHANNELS_UNCOMPILED = 4
-
 
 class OverlapAdd(Lowering):
   """One matrix product for all taps, then sums of shifted columns."""
@@ -60,14 +55,9 @@ class OverlapAdd(Lowering):
       if environment.mode is not False:
         found.append(Offer(self, in_xla, True, inside and inside.called()))
       if environment.mode is not True:
-        outside = inside and costs.uncompiled(canonical, inside)
+        outside = inside and costs.uncompiled(canonical, plan, inside)
         found.append(Offer(self, plan, False, outside))
     return found
-
-  def rivals_natively(self, problem: Problem) -> bool:
-    """Returns whether uncompiled plans may be compared to a kernel: where nothing overlaps."""
-    canonical = problem.canonical
-    return problem.in_channels <= _MAX_CHANNELS_UNCOMPILED and canonical.is_non_overlapping
 
   def multiplies_padding(self, function: Function, problem: Problem, plan: Plan) -> bool:
     """Returns whether padding is multiplied, which it is only along gathered axes."""

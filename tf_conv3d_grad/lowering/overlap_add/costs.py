@@ -27,8 +27,9 @@ _OPERATION = 10e-6
 _DEPTHWISE_RATE = 5e9
 # Without XLA every shifted column is copied before it is added: measured 2 to 4 times slower. Where
 # nothing overlaps it is one product and one transposition: 1.3 to 1.8 times slower. For each of the
-# two: how many times slower it is, and how many seconds its calls take.
+# two: how many times slower it is, and how many seconds its calls take. In tiles the first is slower.
 _UNCOMPILED_FACTOR, _UNCOMPILED_SECONDS = 1.5, 1.8e-3
+_UNCOMPILED_TILED_FACTOR = 2.2
 _UNCOMPILED_CELLWISE_FACTOR, _UNCOMPILED_CELLWISE_SECONDS = 1.6, 2e-4
 
 
@@ -95,10 +96,12 @@ def of_plan(problem: Problem, plan: Plan) -> Cost:
   return Cost(count * seconds + (count - 1) * cost.TILE_SECONDS, int(held))
 
 
-def uncompiled(problem: Problem, compiled: Cost) -> Cost:
+def uncompiled(problem: Problem, plan: Plan, compiled: Cost) -> Cost:
   """Returns the cost of a plan outside of XLA, given that inside of it."""
   if problem.is_non_overlapping:
     factor, calls = _UNCOMPILED_CELLWISE_FACTOR, _UNCOMPILED_CELLWISE_SECONDS
   else:
-    factor, calls = _UNCOMPILED_FACTOR, _UNCOMPILED_SECONDS
+    is_tiled = plan.tile != (None, None)
+    factor = _UNCOMPILED_TILED_FACTOR if is_tiled else _UNCOMPILED_FACTOR
+    calls = _UNCOMPILED_SECONDS
   return Cost(factor * compiled.seconds + calls, 2 * compiled.column_bytes)
