@@ -18,7 +18,8 @@ class ExplainTest(parameterized.TestCase):
     self.assertEqual(explanation.flops, case.flops)
     self.assertEqual(explanation.bytes, cost.tensor_bytes(explanation.problem))
     text = str(explanation)
-    for word in ("GFLOP", "lowering", "predicted", "inside jit_compile=True", "overlap_add"):
+    words = ("GFLOP", "lowering", "in a tf.function", "inside jit_compile=True", "overlap_add")
+    for word in (*words, "predicted"):
       self.assertIn(word, text)
 
   def test_it_says_whether_onednn_runs_inside_of_xla_and_why_not(self):
@@ -65,7 +66,7 @@ class ExplainTest(parameterized.TestCase):
   def test_the_rows_are_the_choices_the_one_taken_first(self):
     explanation = explain(**Case.parse("mb1_id8_ic4oc4_k3s1d1_ndhwc_f32").arguments(0))
     _, _, _, *rows = str(explanation).splitlines()
-    choices = [*explanation.called, *explanation.inside_jit]
+    choices = [*explanation.called, *explanation.in_graph, *explanation.inside_jit]
     self.assertLen(rows, len(choices))
     for row, choice in zip(rows, choices):
       self.assertIn(f" {choice.lowering.name} ", row)
@@ -74,6 +75,13 @@ class ExplainTest(parameterized.TestCase):
     self.assertIs(explanation.chosen, explanation.called[0])
     names = [choice.lowering.name for choice in explanation.called]
     self.assertContainsSubset({"kernel", "overlap_add"}, names)
+
+  @parameterized.parameters((8, False), (48, True))
+  def test_a_graph_may_compile_what_eager_code_calls_as_it_is(self, length, compiled):
+    case = Case.parse(f"mb1_id{length}_ic1oc24_k3s1d1_ndhwc_f32")
+    explanation = explain(**case.arguments(0))
+    self.assertFalse(explanation.chosen.compiled)
+    self.assertEqual(explanation.in_graph[0].compiled, compiled)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Which of the offers is taken where."""
 
+import dataclasses
 from unittest import mock
 
 import tensorflow as tf
@@ -285,14 +286,26 @@ class ChoiceTest(MachineTestCase):
     self.assertEqual(chosen(problem, in_xla=True).lowering.name, "tap_loop")
 
   @parameterized.parameters(
-    (CONV3D, True, "kernel"),
-    (CONV3D, False, "kernel"),
-    (BACKPROP_FILTER, True, "kernel"),
-    (BACKPROP_FILTER, False, "im2col"),  # Eigen's is slow
+    (CONV3D, "16", True, "kernel"),
+    (CONV3D, "16", False, "kernel"),
+    (BACKPROP_FILTER, "16", True, "kernel"),
+    (BACKPROP_FILTER, "16", False, "im2col"),  # Eigen's is slow
+    (BACKPROP_FILTER, "4", False, "kernel"),  # and calls one operation
   )
-  def test_the_derivatives_are_the_kernel_where_that_is_fast(self, function, onednn, name):
-    problem = problem_of("mb1_id8_ic4oc4_k3s1d1_ndhwc_f32")
-    self.assertEqual(chosen(problem, function, onednn=onednn).lowering.name, name)
+  def test_the_derivatives_are_the_kernel_where_that_is_fast(self, function, size, onednn, name):
+    problem = problem_of_shapes(f"mb1_id{size}_ic32oc32_k3s1d1_ndhwc_f32")
+    for in_graph in (False, True):
+      offer = chosen(problem, function, onednn=onednn, in_graph=in_graph)
+      self.assertEqual(offer.lowering.name, name)
+
+  def test_without_sizes_the_filters_gradient_is_never_eigens(self):
+    problem = problem_of_shapes("mb1_id4_ic4oc4_k3s1d1_ndhwc_f64")
+    self.assertEqual(chosen(problem, BACKPROP_FILTER).lowering.name, "kernel")
+    with tf.Graph().as_default():
+      length = tf.compat.v1.placeholder(tf.int64, [])
+      axes = [dataclasses.replace(axis, input=length, output=length) for axis in problem.axes]
+      offer = chosen(problem.replace(axes=tuple(axes)), BACKPROP_FILTER)
+    self.assertEqual(offer.lowering.name, "im2col")
 
   def test_a_convolution_is_a_kernel_where_all_kernels_mean_the_same_by_its_padding(self):
     # Where some axes have padding and others skip cells, no padding means the same to all kernels.

@@ -25,8 +25,9 @@ _MODES: dict[str, bool | str] = {"true": True, "false": False, "auto": "auto"}
 def explain(case: Case, mode: str | None) -> None:
   """Says what a call would run, and why, without running it.
 
-  In the table, "called" is what a call by itself runs, and "called, instead" are the alternatives.
-  The lines "inside jit_compile=True" are the same for a call inside such a function.
+  In the table, "called" is what a call in eager code runs, and "called, instead" are the
+  alternatives. The other lines are the same for a call in a tf.function, and in one with
+  jit_compile=True.
   """
   import tensorflow as tf
 

@@ -32,8 +32,9 @@ class Explanation:
     function: Which function of a convolution the op computes.
     problem: What is computed: sizes, strides, dilations, padding, dtype, format.
     environment: Where it is computed, as far as the choice depends on it.
-    called: Ways to compute the call by itself. The first one is taken. Each has a `lowering`,
+    called: Ways to compute the call in eager code. The first one is taken. Each has a `lowering`,
       a `plan`, whether it is `compiled`, and its expected `cost`.
+    in_graph: The same in a `tf.function`, which is built to be called again.
     inside_jit: The same inside a function compiled with `jit_compile=True`.
     flops: The useful arithmetic, with a multiply-add counted as two. None where sizes are unknown.
     bytes: The size of the three tensors. None where sizes are unknown.
@@ -56,19 +57,24 @@ class Explanation:
   problem: Problem
   environment: Environment
   called: tuple[Offer, ...]
+  in_graph: tuple[Offer, ...]
   inside_jit: tuple[Offer, ...]
   flops: int | None
   bytes: int | None
 
   @property
   def chosen(self) -> Offer:
-    """The way that is taken for a call by itself: the first of `called`."""
+    """The way that is taken for a call in eager code: the first of `called`."""
     return self.called[0]
 
   def __str__(self) -> str:
     header = ("where", "lowering", "compiled", "columns held", "predicted", "parameters")
     rows: list[tuple[str, ...]] = [header]
-    for where, choices in (("called", self.called), ("inside jit_compile=True", self.inside_jit)):
+    for where, choices in (
+      ("called", self.called),
+      ("in a tf.function", self.in_graph),
+      ("inside jit_compile=True", self.inside_jit),
+    ):
       for place, choice in enumerate(choices):
         rows.append((f"{where}{'' if place == 0 else ', instead'}", *_row(choice)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
@@ -136,13 +142,17 @@ def explain(
       given[function.asked_by] = _known_or_unknown(given[function.asked_by])
     problem, _, _ = validation.validate(function, **given)
     known = problem.is_static
-    environment = dataclasses.replace(Environment.here(problem.dtype), in_xla=False)
+    environment = Environment.here(problem.dtype)
+    eager = dataclasses.replace(environment, in_xla=False, in_graph=False)
+    graph = dataclasses.replace(eager, in_graph=True)
+    compiled = dataclasses.replace(graph, in_xla=True)
     return Explanation(
       function=function,
       problem=problem,
-      environment=environment,
-      called=_choices(function, problem, environment),
-      inside_jit=_choices(function, problem, dataclasses.replace(environment, in_xla=True)),
+      environment=eager,
+      called=_choices(function, problem, eager),
+      in_graph=_choices(function, problem, graph),
+      inside_jit=_choices(function, problem, compiled),
       flops=cost.flops(problem) if known else None,
       bytes=cost.tensor_bytes(problem) if known else None,
     )

@@ -25,8 +25,8 @@ COMPILE_SECONDS = 0.3
 # Calls after which a compilation has to have paid, in graphs and where TensorFlow's op refuses the
 # case.
 _CALLS = 200
-# Seconds of a native call below which others are not looked at. Their figures take 2 to 5 ms.
-LONG, LONG_IN_GRAPH = 20e-3, 2e-3
+# Seconds of a native call below which others are not looked at: their figures take 1 to 2 ms.
+LONG, LONG_IN_GRAPH = 10e-3, 2e-3
 # How many times as long a native offer has to be expected to take as another one. Predictions are
 # off by a third and more, and nothing may be slower than what it replaces.
 CLEARLY = 1.25

@@ -7,6 +7,7 @@ numbers of taps, of channels and of groups must be known.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import tensorflow as tf
@@ -57,6 +58,9 @@ class Im2col(Lowering):
     if environment.mode is not True:
       plan = planned(problem, in_xla=False)
       outside = costs.of_plan(function, problem, plan) if problem.is_static else None
+      if outside is not None and not environment.in_graph:
+        seconds = outside.seconds + costs.of_eager_calls(problem, plan)
+        outside = dataclasses.replace(outside, seconds=seconds)
       found.append(Offer(self, plan, False, outside))
     return found
 

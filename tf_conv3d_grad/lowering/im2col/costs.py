@@ -15,12 +15,12 @@ from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, CONV3D, Function
 # Without XLA, runs of up to so many channels are copied one by one: measured 4 to 14 times slower.
 # Longer runs are as fast.
 _MAX_FEW_CHANNELS, _UNCOMPILED_FACTOR_OF_FEW = 4, 4.0
-# Seconds of calling the operations, and of one more of them.
+# Seconds of calling the operations, of one more of them, and of one from eager code.
 _UNCOMPILED_SECONDS = 1e-3
 # How many times as long everything takes without XLA, and in groups.
 _UNCOMPILED_FACTOR = {CONV3D: 1.6, BACKPROP_FILTER: 1.5}
 _UNCOMPILED_GROUPED_FACTOR = 1.6
-_OPERATION_SECONDS = 30e-6
+_OPERATION_SECONDS, _EAGER_OPERATION_SECONDS = 30e-6, 150e-6
 # The in channels of a group at which putting its columns in order is half as fast as for wide ones.
 _GROUP_RUN = 24
 # Products a second taken cell by cell in float32, compiled and uncompiled. How many times as long
@@ -34,6 +34,14 @@ def of_plan(function: Function, problem: Problem, plan: Plan) -> Cost:
   """Returns how long a plan for a static problem should take."""
   inside = _compiled(function, problem, plan)
   return inside if plan.in_xla else _uncompiled(function, problem, inside)
+
+
+def of_eager_calls(problem: Problem, plan: Plan) -> float:
+  """Returns how many seconds more the operations of a static problem take from eager code."""
+  operations = 12 + 3 * sum(problem.taps)  # windows of each axis, shifted and joined
+  tiling, tile, is_whole = tiled(problem, plan)
+  count = 1 if is_whole else problem.batch // tile.batch * tiling.count
+  return count * operations * _EAGER_OPERATION_SECONDS
 
 
 def _compiled(function: Function, problem: Problem, plan: Plan) -> Cost:

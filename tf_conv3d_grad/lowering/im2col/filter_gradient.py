@@ -76,36 +76,42 @@ def _phases(problem: Problem, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
 
 
 def _columns(problem: Problem, phases: tf.Tensor) -> tf.Tensor:
-  """Returns every output cell's neighbourhood, `[g, taps * inner, batch, D, H, W]`.
+  """Returns every output cell's neighbourhood, `[g, taps * inner, cells]` but for its shape.
 
   Args:
     problem: A tile of the problem.
     phases: The part of `_phases` that it reads.
   """
   depth, height, width = problem.axes
+  groups, batch = problem.groups, problem.batch
   # Width first: its runs are short, and its cells are the fewest now.
-  windows = [
-    shifts.window(phases[:, phase], 5, first, width.output) for first, phase in _reads(width)
-  ]
-  columns = tf.concat(windows, 1)
-  for dimension, axis in ((4, height), (3, depth)):
-    shape = sizes.shape_of(columns)
-    shape[dimension : dimension + 1] = [_cells(axis), axis.stride]
-    split = tf.reshape(columns, sizes.as_tensor(shape))
-    windows = [
-      shifts.window(split[(..., phase, *[slice(None)] * (5 - dimension))], dimension, first,
-                    axis.output)
-      for first, phase in _reads(axis)
-    ]  # fmt: skip
-    columns = tf.concat(windows, 1)
+  columns = _seen(phases, 1, 6, width)
+  lengths = [*sizes.shape_of(phases)[4:6], width.output]
+  for place, dimension, axis in ((1, 4, height), (0, 3, depth)):
+    before, after = lengths[:place], lengths[place + 1 :]
+    split = [groups, -1, batch, *before, _cells(axis), axis.stride, *after]
+    columns = _seen(tf.reshape(columns, sizes.as_tensor(split)), dimension + 1, dimension, axis)
+    lengths[place] = axis.output
   return columns
+
+
+def _seen(tensor: tf.Tensor, phases: int, cells: int, axis: Axis) -> tf.Tensor:
+  """Returns what the output cells see along an axis, all taps beside each other in dimension 1.
+
+  Args:
+    tensor: The tensor.
+    phases: Which dimension the phases of the axis are.
+    cells: Which dimension the cells of a phase are.
+    axis: The axis.
+  """
+  windows = []
+  for tap in range(axis.taps):
+    first, phase = divmod(tap * axis.dilation, axis.stride)
+    of_phase = shifts.window(tensor, phases, phase, 1)
+    windows.append(shifts.window(of_phase, cells, first, axis.output))
+  return tf.concat(windows, 1)
 
 
 def _cells(axis: Axis) -> Size:
   """Returns how many cells of each phase of the input the output cells see."""
   return axis.output + (axis.taps - 1) * axis.dilation // axis.stride
-
-
-def _reads(axis: Axis) -> list[tuple[int, int]]:
-  """Returns for each tap the first cell that it reads, and of which phase."""
-  return [divmod(tap * axis.dilation, axis.stride) for tap in range(axis.taps)]

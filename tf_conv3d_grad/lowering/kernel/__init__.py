@@ -163,7 +163,7 @@ def _takes(function: Function, problem: Problem, plan: Plan) -> bool:
   if not plan.is_onednn:
     if problem.dilations != (1, 1, 1):
       return False
-    if function is BACKPROP_FILTER:
+    if function is BACKPROP_FILTER and not problem.replace(batch=1).is_static:
       return False  # Eigen's takes up to a second where a product takes 10 ms
   if plan.is_onednn and onednn.is_one_wide(function, problem):
     return False

@@ -27,7 +27,7 @@ from tf_conv3d_grad.lowering import cost
 from tf_conv3d_grad.lowering.kernel.plan import Plan
 from tf_conv3d_grad.problem import sizes
 from tf_conv3d_grad.problem.definition import Problem
-from tf_conv3d_grad.problem.functions import BACKPROP_INPUT, Function
+from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D, Function
 from tf_conv3d_grad.tensorflow import private, processor
 
 # Columns that may be allocated, as a multiple of what the three tensors hold.
@@ -86,9 +86,11 @@ def is_faster_by_sample(problem: Problem, dtype: tf.DType) -> bool:
 
 def seconds(function: Function, problem: Problem, plan: Plan) -> float:
   """Returns how long one core should take for a static problem, to compare with other lowerings."""
-  cores = processor.cores()
-  if function is not BACKPROP_INPUT:
+  if function is CONV3D:
     return _convolution_seconds(problem, plan.dtype)
+  if function is BACKPROP_FILTER:
+    return _filter_gradient_seconds(problem, plan.dtype)
+  cores = processor.cores()
   if plan.by_sample:
     return _TO_COMPARE * cores * _by_sample_seconds(problem, plan.dtype, cores)
   l3 = private.eigen_l3_bytes() or _L3_BYTES[0]
@@ -166,6 +168,16 @@ def _convolution_seconds(problem: Problem, dtype: tf.DType) -> float:
   rate = _PRODUCT_RATE[dtype] * cost.efficiency(problem.out_channels, _HALF_RATE_OUT)
   patches = runs * (_PATCH + dtype.size * problem.in_channels * _PATCH_BYTE)
   return cost.flops(problem) / rate + patches
+
+
+def _filter_gradient_seconds(problem: Problem, dtype: tf.DType) -> float:
+  """Returns how long the gradient in the filter takes, on one core.
+
+  It is a product with patches of `out_backprop`, in which a stride has put zeros.
+  """
+  cells = problem.batch * math.prod(axis.input for axis in problem.axes)
+  elements = cells * math.prod(problem.taps) * problem.out_channels
+  return cost.flops(problem) / _PRODUCT_RATE[dtype] + elements * _SPREAD_ELEMENT
 
 
 def _patch_seconds(problem: Problem, dtype: tf.DType) -> float:
