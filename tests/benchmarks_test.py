@@ -12,6 +12,7 @@ from absl.testing import absltest, parameterized
 from benchmarks import (
   arguments,
   cases,
+  choice,
   expected,
   first_call,
   fit_costs,
@@ -24,8 +25,12 @@ from benchmarks import (
 )
 from benchmarks.networks import NETWORKS
 from benchmarks.workers import WorkerError, Workers
+from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.conformance.direction import DIRECTIONS
+from tf_conv3d_grad.planning import policy
+from tf_conv3d_grad.problem import functions
+from tf_conv3d_grad.tensorflow.environment import Environment
 
 _CASE = "mb1_id8_ic2oc3_k3s2d1_ndhwc_f32"
 _COMPILED = next(row for row in rows.ROWS if row.where == "compiled")
@@ -256,6 +261,22 @@ class FitCostsTest(absltest.TestCase):
     self.assertCountEqual({plan.gathered for plan in plans}, {(False,) * 3, (True, False, False)})
     self.assertLen(set(plans), len(plans))
     self.assertTrue(all(plan.in_xla and seconds > 0 for plan, seconds in timed))
+
+
+class ChoiceTest(parameterized.TestCase):
+  @parameterized.product(direction=("", "_fwd", "_bwd_w"), where=("eager", "graph", "compiled"))
+  def test_all_that_is_offered_is_timed_the_chosen_one_first(self, direction, where):
+    case = Case.parse(f"mb1_id5_ic3oc4_k3s1d1_ndhwc_f32{direction}")
+    ours = [way for way in choice.timed(case, where) if way.is_ours]
+    function = {each.op: each for each in functions.ALL}[case.direction.op]
+    asked, *_ = validation.validate(function, **case.arguments(0))
+    here = dataclasses.replace(
+      Environment.here(asked.dtype), in_xla=where == "compiled", in_graph=where != "eager"
+    )
+    self.assertEqual([way.name for way in ours], [
+      str(offer) for offer in policy.choices(function, asked, here)
+    ])  # fmt: skip
+    self.assertGreater(min(way.seconds for way in ours), 0)
 
 
 class _FakeWorker:

@@ -27,7 +27,7 @@ from tf_conv3d_grad.lowering import cost
 from tf_conv3d_grad.lowering.kernel.plan import Plan
 from tf_conv3d_grad.problem import sizes
 from tf_conv3d_grad.problem.definition import Problem
-from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D, Function
+from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, CONV3D, Function
 from tf_conv3d_grad.tensorflow import private, processor
 
 # Columns that may be allocated, as a multiple of what the three tensors hold.

@@ -25,9 +25,9 @@ _FILTER_RATE = 2.2e9
 _OPERATION = 10e-6
 # Products a second of a depthwise problem, whose shifts, products and sums are one loop.
 _DEPTHWISE_RATE = 5e9
-# Without XLA every shifted column is copied before it is added: measured 2 to 4 times slower. Where
-# nothing overlaps it is one product and one transposition: 1.3 to 1.8 times slower. For each of the
-# two: how many times slower it is, and how many seconds its calls take. In tiles the first is slower.
+# Without XLA every shifted column is copied before it is added: measured 1.1 to 2 times slower, in
+# tiles 1.7 to 2.5. Where nothing overlaps it is one product and one transposition: 1.3 to 1.8 times
+# slower. For each of the two: how many times slower it is, and how many seconds its calls take.
 _UNCOMPILED_FACTOR, _UNCOMPILED_SECONDS = 1.5, 1.8e-3
 _UNCOMPILED_TILED_FACTOR = 2.2
 _UNCOMPILED_CELLWISE_FACTOR, _UNCOMPILED_CELLWISE_SECONDS = 1.6, 2e-4
