@@ -58,7 +58,7 @@ class MachineTestCase(parameterized.TestCase):
 
   def machine(self, **values):
     for name, value in values.items():
-      module = processor if name == "cores" else private
+      module = processor if hasattr(processor, name) else private
       self.enter_context(mock.patch.object(module, name, return_value=value))
     policy.forget()
     self.addCleanup(policy.forget)
@@ -91,6 +91,20 @@ class ChoiceTest(MachineTestCase):
     self.assertFalse(chosen(problem, function, in_graph=True, mode=False).compiled)
     self.machine(xla_compiles=False)
     self.assertFalse(chosen(problem, function, in_graph=True).compiled)
+
+  @parameterized.parameters((True, "kernel"), (False, "im2col"))
+  def test_without_avx512_onednns_filter_gradient_of_a_row_is_not_taken(self, has_avx512, name):
+    self.machine(onednn_has_avx512=has_avx512)
+    problem = problem_of_shapes("mb1_id2048x1x1_ic48oc48_k9x1x1s1d1_ndhwc_f32")
+    self.assertEqual(chosen(problem, BACKPROP_FILTER).lowering.name, name)
+
+  @parameterized.parameters(("", True), ("AVX512_CORE", True), ("avx2", False), ("AVX2", False))
+  def test_what_onednn_may_use_is_what_it_is_told(self, most, has_avx512):
+    flags = mock.patch.object(processor, "_cpuinfo", return_value="fpu avx2 avx512f")
+    self.addCleanup(processor.onednn_has_avx512.cache_clear)
+    processor.onednn_has_avx512.cache_clear()
+    with flags, mock.patch.dict("os.environ", ONEDNN_MAX_CPU_ISA=most):
+      self.assertEqual(processor.onednn_has_avx512(), has_avx512)
 
   def test_what_is_expected_to_be_a_little_faster_is_not_taken_in_the_kernels_place(self):
     native, other = mock.Mock(spec=Lowering), mock.Mock(spec=Lowering)

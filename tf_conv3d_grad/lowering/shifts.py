@@ -117,16 +117,12 @@ def _windows(tensor: tf.Tensor, by_dimension: dict[int, tuple[Size, Size]]) -> t
   if all(sizes.is_known(*pair) for pair in by_dimension.values()):
     if all(pair == (0, tensor.shape[d]) for d, pair in by_dimension.items()):
       return tensor
-    if tf.executing_eagerly():  # from there an index takes 0.3 ms
-      begin, size = [0] * tensor.shape.rank, [-1] * tensor.shape.rank
-      for dimension, pair in by_dimension.items():
-        begin[dimension], size[dimension] = pair
-      return tf.slice(tensor, begin, size)
-    # Under XLA, `tf.slice` has no second derivative.
-    index = [slice(None)] * tensor.shape.rank
-    for dimension, (first, length) in by_dimension.items():
-      index[dimension] = slice(first, first + length)
-    return tensor[tuple(index)]
+    # Under XLA, `tf.slice` has no second derivative. In eager code, an index takes 0.3 ms.
+    if not tf.executing_eagerly():
+      index = [slice(None)] * tensor.shape.rank
+      for dimension, (first, length) in by_dimension.items():
+        index[dimension] = slice(first, first + length)
+      return tensor[tuple(index)]
   begin: list[Size] = [0] * tensor.shape.rank
   size = sizes.shape_of(tensor)  # XLA takes -1, "up to the end", only with a beginning it knows
   for dimension, pair in by_dimension.items():

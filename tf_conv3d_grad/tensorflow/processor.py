@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import platform
+
+# At most what oneDNN may use, as these names in its environment variable say, without AVX-512.
+_NARROW_ISAS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")
 
 
 def cores() -> int:
@@ -13,11 +17,23 @@ def cores() -> int:
   return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+@functools.cache
+def onednn_has_avx512() -> bool:
+  """Returns whether oneDNN computes with AVX-512: the processor has it, and nothing forbids it."""
+  most = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+  return most not in _NARROW_ISAS and "avx512f" in _cpuinfo("flags").split()
+
+
 def name() -> str:
   """Returns the processor's name, where the system tells."""
+  return _cpuinfo("model name") or platform.machine()
+
+
+def _cpuinfo(key: str) -> str:
+  """Returns what Linux says of the first core under a key, an empty text where it does not."""
   try:
     text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
   except OSError:
-    return platform.machine()
-  names = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
-  return names[0] if names else platform.machine()
+    return ""
+  values = (line.partition(":") for line in text.splitlines())
+  return next((value.strip() for name, _, value in values if name.strip() == key), "")

@@ -10,6 +10,7 @@ from tf_conv3d_grad.lowering.xla_onednn import filter_gradient
 from tf_conv3d_grad.lowering.xla_onednn.plan import Plan
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import CONV3D, Function
+from tf_conv3d_grad.tensorflow import processor
 
 # oneDNN's convolution at its best, and how many channels of the result, or of a group of it, halve
 # that; and how many that are summed over, of one group and of one among several.
@@ -19,6 +20,8 @@ _HALF_RATE_RESULT, _HALF_RATE_SUM, _HALF_RATE_SUM_OF_GROUP = 20, 0.3, 5
 _DEPTHWISE_RATE, _DILATED_DEPTHWISE_FACTOR = 12e9, 2.5
 # The gradient in the filter as a convolution, and how many out channels of a group halve it.
 _FILTER_GRADIENT_RATE, _HALF_RATE_OUT = 60e9, 10
+# How many times as long the gradient in the filter takes without AVX-512.
+_WITHOUT_AVX512 = 2.5
 # How many times as long a volume takes that is one cell wide.
 _NARROW_FACTOR = 4.0
 # Bytes a second of reading and writing the tensors.
@@ -51,6 +54,8 @@ def of_filter_gradient(problem: Problem, plan: Plan) -> Cost:
   joined = filter_gradient.joined(problem)
   rate = _FILTER_GRADIENT_RATE
   rate *= cost.efficiency(problem.out_channels // joined.groups, _HALF_RATE_OUT)
+  if not processor.onednn_has_avx512():
+    rate /= _WITHOUT_AVX512
   depth = problem.axes[0].output
   calls = -(-depth // (plan.depth or depth)) * (problem.batch // (plan.samples or problem.batch))
   moved = cost.tensor_bytes(problem) * ((plan.dtype != problem.dtype) + 2 * (calls > 1))
