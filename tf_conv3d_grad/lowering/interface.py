@@ -51,7 +51,10 @@ class Lowering:
     return True
 
   def multiplies_neighbours(self, function: Function, problem: Problem, plan: Any) -> bool:
-    """Returns whether a plan may multiply channels of a cell's neighbour by zero."""
+    """Returns whether a plan may multiply the other operand by zeros, too.
+
+    For example channels of a cell's neighbour, or cells between those that a stride reads.
+    """
     del function, problem, plan
     return False
 

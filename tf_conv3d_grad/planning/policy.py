@@ -103,7 +103,7 @@ def _native_or_better(
       continue
     offers = _of_lowering(each, function, problem, environment)
     rivals += [offer for offer in offers if may_compile or not offer.compiled]
-  if rivals and not private.xla_compiles():
+  if any(offer.compiled for offer in rivals) and not private.xla_compiles():
     rivals = [offer for offer in rivals if not offer.compiled]
   if not rivals:
     return native

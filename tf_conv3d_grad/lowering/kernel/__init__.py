@@ -56,14 +56,19 @@ class Kernel(Lowering):
     is_pointwise = all(sizes.is_known(taps) and taps == 1 for taps in problem.taps)
     if plan.device == "GPU" or is_pointwise:
       return False
-    return not _is_unpadded(function, problem) or _pairs(function, problem, plan)
+    if not _is_unpadded(function, problem):
+      return True
+    return self.multiplies_neighbours(function, problem, plan)
 
   def multiplies_neighbours(self, function: Function, problem: Problem, plan: Plan) -> bool:
-    """Returns whether oneDNN's bfloat16 kernel pairs an odd last one with a neighbour's.
+    """Returns whether a kernel multiplies more than the sum has.
 
-    It pairs what it contracts over: channels, or cells.
+    oneDNN's bfloat16 kernel pairs what it contracts over, channels or cells, and an odd last one
+    with a neighbour's. Eigen's gradient in the filter puts zeros between the cells of a strided
+    `out_backprop`, and multiplies the input by them.
     """
-    return _pairs(function, problem, plan)
+    spreads = function is BACKPROP_FILTER and not plan.is_onednn and max(problem.strides) > 1
+    return spreads or _pairs(function, problem, plan)
 
   def native(
     self, function: Function, problem: Problem, plan: Plan
