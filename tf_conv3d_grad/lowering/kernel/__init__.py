@@ -53,22 +53,20 @@ class Kernel(Lowering):
 
   def multiplies_padding(self, function: Function, problem: Problem, plan: Plan) -> bool:
     """Returns whether the CPU's kernels multiply padding, as they do with several taps."""
-    is_pointwise = all(sizes.is_known(taps) and taps == 1 for taps in problem.taps)
-    if plan.device == "GPU" or is_pointwise:
+    if plan.device == "GPU":
       return False
-    if not _is_unpadded(function, problem):
+    is_pointwise = all(sizes.is_known(taps) and taps == 1 for taps in problem.taps)
+    if not is_pointwise and (not _is_unpadded(function, problem) or _pairs(function, problem, plan)):
       return True
-    return self.multiplies_neighbours(function, problem, plan)
+    return _spreads(function, problem, plan)
 
   def multiplies_neighbours(self, function: Function, problem: Problem, plan: Plan) -> bool:
     """Returns whether a kernel multiplies more than the sum has.
 
     oneDNN's bfloat16 kernel pairs what it contracts over, channels or cells, and an odd last one
-    with a neighbour's. Eigen's gradient in the filter puts zeros between the cells of a strided
-    `out_backprop`, and multiplies the input by them.
+    with a neighbour's.
     """
-    spreads = function is BACKPROP_FILTER and not plan.is_onednn and max(problem.strides) > 1
-    return spreads or _pairs(function, problem, plan)
+    return _spreads(function, problem, plan) or _pairs(function, problem, plan)
 
   def native(
     self, function: Function, problem: Problem, plan: Plan
@@ -137,6 +135,16 @@ def _is_unpadded(function: Function, problem: Problem) -> bool:
     return True
   padded = [axis.padded for axis in problem.axes]
   return sizes.is_known(*padded) and max(padded) <= 0
+
+
+def _spreads(function: Function, problem: Problem, plan: Plan) -> bool:
+  """Returns whether the kernel puts zeros around `out_backprop` and between its cells.
+
+  Eigen's gradient in the filter multiplies the input by them.
+  """
+  if function is not BACKPROP_FILTER or plan.is_onednn:
+    return False
+  return max(*problem.taps, *problem.strides) > 1
 
 
 def _pairs(function: Function, problem: Problem, plan: Plan) -> bool:
