@@ -117,6 +117,13 @@ class ChoiceTest(MachineTestCase):
         found = chosen(problem_of_shapes("mb1_id4_ic4oc4_k3s1d1_ndhwc_f64"))
       self.assertIs(found.lowering, taken)
 
+  @parameterized.parameters((False, True), (False, False), ("auto", True), ("auto", False))
+  def test_xla_is_asked_only_where_it_may_be_used(self, mode, in_graph):
+    problem = problem_of_shapes("mb1_id96_ic32oc32_k3s1d1_ndhwc_f32")
+    self.machine(cores=2, xla_compiles=True)
+    chosen(problem, mode=mode, in_graph=in_graph)
+    self.assertEqual(private.xla_compiles.called, mode == "auto")
+
   def test_a_long_filter_that_nothing_overlaps_is_a_product_for_few_channels(self):
     few, many = (
       chosen(problem_of_shapes(f"mb1_id64_ic{channels}oc384_k16s16d1_ndhwc_f32"))
