@@ -56,7 +56,7 @@ setuptools.setup(
   },
   entry_points={"console_scripts": ["tf-conv3d-grad = tf_conv3d_grad.cli:main"]},
   classifiers=[
-    "Development Status :: 4 - Beta",
+    "Development Status :: 5 - Production/Stable",
     "Intended Audience :: Developers",
     "Intended Audience :: Science/Research",
     "Operating System :: OS Independent",
