@@ -259,6 +259,42 @@ class OtherOpsTest(testing.OpTestCase):
       self.assertEqual(operations(), before)
 
 
+class NotLookedAtTest(parameterized.TestCase):
+  """In graphs, what the patch directs to this package is not looked at for infinities."""
+
+  def looks(self, function, *tensors):
+    """Returns how many tensors a graph looks at."""
+    graph = function.get_concrete_function(*tensors).graph.as_graph_def()
+    bodies = [graph.node, *(each.node_def for each in graph.library.function)]
+    return sum(node.op == "IsFinite" for nodes in bodies for node in nodes)
+
+  @parameterized.parameters(False, True)
+  def test_a_call_and_its_gradients(self, compiled):
+    volume, filter = tf.ones([1, 5, 5, 5, 4]), tf.ones([3, 3, 3, 2, 6])
+
+    def gradients(op):
+      def call(volume, filter):
+        with tf.GradientTape() as tape:
+          tape.watch([volume, filter])
+          result = op(volume, filter, [1, 2, 2, 2, 1], "SAME")
+        return result, *tape.gradient(result, [volume, filter])
+
+      return tf.function(call, autograph=False, jit_compile=compiled)
+
+    self.assertGreater(self.looks(gradients(tf_conv3d_grad.Conv3D), volume, filter), 2)
+    with tf_conv3d_grad.patch_tensorflow():
+      self.assertEqual(self.looks(gradients(tf.nn.conv3d), volume, filter), 0)
+
+  def test_eager_calls_are(self):
+    volume, filter = np.ones([1, 3, 3, 3, 2]), np.ones([3, 3, 3, 1, 2])
+    filter[0, 0, 0, 0, 0] = np.inf
+    case = Case.parse("mb1_id3_ic2oc2g2_k3s1d1_ndhwc_f64_fwd")
+    with tf_conv3d_grad.patch_tensorflow():
+      result = tf.nn.conv3d(volume, filter, [1] * 5, "SAME")
+    exact = oracle.exact(case, {"input": volume, "filter": filter})
+    np.testing.assert_array_equal(result, exact)
+
+
 class OffAgainTest(testing.OpTestCase):
   def test_every_attribute_and_registry_entry_is_the_one_it_was(self):
     attributes, entries = tensorflow_attributes(), registry_entries()

@@ -26,15 +26,25 @@ _replaceables: Cache[compiled.OfEachGraph] = Cache(4096)
 _ANY_BATCH = -1
 
 
-def compute(function: Function, problem: Problem, *operands: tf.Tensor) -> tf.Tensor:
-  """Returns a function of a convolution, computed here and now; without derivatives."""
+def compute(
+  function: Function, problem: Problem, *operands: tf.Tensor, exactly: bool = True
+) -> tf.Tensor:
+  """Returns a function of a convolution, computed here and now; without derivatives.
+
+  Args:
+    function: The function.
+    problem: The problem.
+    *operands: The two tensors.
+    exactly: Whether infinities and NaNs must reach exactly what the sum says. It is asked in graphs
+      only: eager calls always are exact.
+  """
   environment = Environment.here(problem.dtype, *operands)
   if tf.executing_eagerly():
     key = (function.name, problem, environment, autotune.is_on())
     make = functools.partial(prepared, function, problem, environment)
     return _prepared.get(key, make)(*operands)
   vectorized = private.in_vectorized_loop()
-  result = prepared(function, problem, environment, vectorized)(*operands)
+  result = prepared(function, problem, environment, vectorized, exactly)(*operands)
   result.set_shape(sizes.static(function.shape(problem)))
   return result
 
@@ -66,11 +76,15 @@ def forget() -> None:
 
 
 def prepared(
-  function: Function, problem: Problem, environment: Environment, vectorized: bool = False
+  function: Function,
+  problem: Problem,
+  environment: Environment,
+  vectorized: bool = False,
+  exactly: bool = True,
 ) -> Compute:
   """Returns what computes a function for one problem and environment, without derivatives.
 
-  `vectorized` says that this is the body of a vectorized loop.
+  `vectorized` says that this is the body of a vectorized loop, `exactly` what `compute` says.
   """
   shape = function.shape(problem)
   if tf.executing_eagerly() and environment.device == "CPU":
@@ -78,7 +92,7 @@ def prepared(
   if problem.is_empty:
     return lambda *_: memory.zeros(shape, problem.dtype)
   offer = _chosen(function, problem, environment, vectorized)
-  return by_offer(function, problem, environment, offer)
+  return (by_offer if exactly else _by_offer)(function, problem, environment, offer)
 
 
 def by_offer(

@@ -55,10 +55,12 @@ class Kernel(Lowering):
     """Returns whether the CPU's kernels multiply padding, as they do with several taps."""
     if plan.device == "GPU":
       return False
-    is_pointwise = all(sizes.is_known(taps) and taps == 1 for taps in problem.taps)
-    if not is_pointwise and (not _is_unpadded(function, problem) or _pairs(function, problem, plan)):
+    if _spreads(function, problem, plan):
       return True
-    return _spreads(function, problem, plan)
+    is_pointwise = all(sizes.is_known(taps) and taps == 1 for taps in problem.taps)
+    if is_pointwise:
+      return False
+    return not _is_unpadded(function, problem) or _pairs(function, problem, plan)
 
   def multiplies_neighbours(self, function: Function, problem: Problem, plan: Plan) -> bool:
     """Returns whether a kernel multiplies more than the sum has.
