@@ -46,18 +46,18 @@ class OverlapAdd(Lowering):
     canonical = problem.canonical
     if not offers.can_unroll(canonical):
       return []
-    found = []
+    compiled, uncompiled = [], []
     for plan, inside in offers.plans(canonical):
       in_xla = dataclasses.replace(plan, in_xla=True)
       if environment.in_xla:
-        found.append(Offer(self, in_xla, False, inside))
+        compiled.append(Offer(self, in_xla, False, inside))
         continue
       if environment.mode is not False:
-        found.append(Offer(self, in_xla, True, inside and inside.called()))
+        compiled.append(Offer(self, in_xla, True, inside and inside.called()))
       if environment.mode is not True:
-        outside = inside and costs.uncompiled(canonical, plan, inside)
-        found.append(Offer(self, plan, False, outside))
-    return found
+        outside = inside and costs.uncompiled(canonical, plan, inside, environment.in_graph)
+        uncompiled.append(Offer(self, plan, False, outside))
+    return compiled + sorted(uncompiled, key=lambda offer: offer.cost.seconds if offer.cost else 0)
 
   def multiplies_padding(self, function: Function, problem: Problem, plan: Plan) -> bool:
     """Returns whether padding is multiplied, which it is only along gathered axes."""

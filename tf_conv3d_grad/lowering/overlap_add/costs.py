@@ -25,11 +25,11 @@ _FILTER_RATE = 2.2e9
 _OPERATION = 10e-6
 # Products a second of a depthwise problem, whose shifts, products and sums are one loop.
 _DEPTHWISE_RATE = 5e9
-# Without XLA every shifted column is copied before it is added: measured 1.1 to 2 times slower, in
-# tiles 1.7 to 2.5. Where nothing overlaps it is one product and one transposition: 1.3 to 1.8 times
-# slower. For each of the two: how many times slower it is, and how many seconds its calls take.
-_UNCOMPILED_FACTOR, _UNCOMPILED_SECONDS = 1.5, 1.8e-3
-_UNCOMPILED_TILED_FACTOR = 2.2
+# Without XLA every shifted column is copied before it is added: measured 1.1 to 2 times slower in
+# graphs, 2 to 8 times from eager code, and in tiles 1.7 to 2.5. Where nothing overlaps it is one
+# product and one transposition: 1.3 to 1.8 times slower. How many times slower each is, and how many
+# seconds its calls take.
+_GRAPH_FACTOR, _EAGER_FACTOR, _TILED_FACTOR, _UNCOMPILED_SECONDS = 1.5, 4.0, 2.4, 1.8e-3
 _UNCOMPILED_CELLWISE_FACTOR, _UNCOMPILED_CELLWISE_SECONDS = 1.6, 2e-4
 
 
@@ -96,12 +96,11 @@ def of_plan(problem: Problem, plan: Plan) -> Cost:
   return Cost(count * seconds + (count - 1) * cost.TILE_SECONDS, int(held))
 
 
-def uncompiled(problem: Problem, plan: Plan, compiled: Cost) -> Cost:
-  """Returns the cost of a plan outside of XLA, given that inside of it."""
+def uncompiled(problem: Problem, plan: Plan, compiled: Cost, in_graph: bool) -> Cost:
+  """Returns the cost of a plan outside of XLA, in a graph or not, given that inside of it."""
+  factor, calls = _GRAPH_FACTOR if in_graph else _EAGER_FACTOR, _UNCOMPILED_SECONDS
   if problem.is_non_overlapping:
     factor, calls = _UNCOMPILED_CELLWISE_FACTOR, _UNCOMPILED_CELLWISE_SECONDS
-  else:
-    is_tiled = plan.tile != (None, None)
-    factor = _UNCOMPILED_TILED_FACTOR if is_tiled else _UNCOMPILED_FACTOR
-    calls = _UNCOMPILED_SECONDS
+  elif plan.tile != (None, None):
+    factor = _TILED_FACTOR
   return Cost(factor * compiled.seconds + calls, 2 * compiled.column_bytes)
