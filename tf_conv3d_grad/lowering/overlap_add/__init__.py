@@ -57,7 +57,8 @@ class OverlapAdd(Lowering):
       if environment.mode is not True:
         outside = inside and costs.uncompiled(canonical, plan, inside, environment.in_graph)
         uncompiled.append(Offer(self, plan, False, outside))
-    return compiled + sorted(uncompiled, key=lambda offer: offer.cost.seconds if offer.cost else 0)
+    uncompiled.sort(key=lambda offer: offer.cost.seconds if offer.cost else 0)
+    return compiled + uncompiled
 
   def multiplies_padding(self, function: Function, problem: Problem, plan: Plan) -> bool:
     """Returns whether padding is multiplied, which it is only along gathered axes."""
