@@ -27,8 +27,8 @@ _OPERATION = 10e-6
 _DEPTHWISE_RATE = 5e9
 # Without XLA every shifted column is copied before it is added: measured 1.1 to 2 times slower in
 # graphs, 2 to 8 times from eager code, and in tiles 1.7 to 2.5. Where nothing overlaps it is one
-# product and one transposition: 1.3 to 1.8 times slower. How many times slower each is, and how many
-# seconds its calls take.
+# product and one transposition: 1.3 to 1.8 times slower. How many times slower each is, and how
+# many seconds its calls take.
 _GRAPH_FACTOR, _EAGER_FACTOR, _TILED_FACTOR, _UNCOMPILED_SECONDS = 1.5, 4.0, 2.4, 1.8e-3
 _UNCOMPILED_CELLWISE_FACTOR, _UNCOMPILED_CELLWISE_SECONDS = 1.6, 2e-4
 
