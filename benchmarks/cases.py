@@ -11,7 +11,7 @@ from benchmarks.networks import NETWORKS
 
 # By theme, cases of the gradient in the input.
 _BACKPROP_INPUT: dict[str, tuple[str, ...]] = {
-  # The table of the starting point: what TensorFlow, PyTorch and JAX did before this op.
+  # Common layers, the last ones in the other dtypes.
   "baseline": (
     "mb1_id32_ic32oc64_k3s1d1_ndhwc_f32",
     "mb1_id32_ic32oc64_k3s1d1_ncdhw_f32",

@@ -1,4 +1,4 @@
-"""What a case's result has to be, by somebody who does not take part in the race."""
+"""The right result of a case: the oracle's or, where that is slow, that of TensorFlow's kernel."""
 
 from __future__ import annotations
 

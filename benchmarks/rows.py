@@ -47,9 +47,9 @@ class Row:
     where: The name that `--where` knows it under; rows may share one.
     title: What it says.
     ours: The contestants that are the op, of which the best counts.
-    theirs: Those it is compared to, the best of them; where all of them refuse, nothing is.
-    direction: The function whose cases it counts, and
-    among: which of these.
+    theirs: Those it is compared to, of which the best counts. A case that all refuse does not.
+    direction: The function whose cases it counts.
+    among: Whether it counts a case of that function.
   """
 
   where: str

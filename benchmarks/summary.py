@@ -24,7 +24,7 @@ class Line:
     row: The row.
     ratios: How many times faster the op is, by case, the worst first.
     refused: The cases that none of the others took: not counted.
-    failed: The cases that the op itself did not compute in one of the row's ways: never right.
+    failed: The cases that the op did not compute in one of the row's ways, which is always a fault.
   """
 
   row: Row

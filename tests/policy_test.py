@@ -311,7 +311,7 @@ class ChoiceTest(MachineTestCase):
     (CONV3D, "16", False, "kernel"),
     (BACKPROP_FILTER, "16", True, "kernel"),
     (BACKPROP_FILTER, "16", False, "im2col"),  # Eigen's is slow
-    (BACKPROP_FILTER, "4", False, "kernel"),  # and calls one operation
+    (BACKPROP_FILTER, "4", False, "kernel"),  # small ones are one operation
   )
   def test_the_derivatives_are_the_kernel_where_that_is_fast(self, function, size, onednn, name):
     problem = problem_of_shapes(f"mb1_id{size}_ic32oc32_k3s1d1_ndhwc_f32")

@@ -3,9 +3,11 @@
 Requests, with what is answered besides `{"failed": ...}`:
 
   {"do": "about"}                                    versions
-  {"do": "load", "folder": F, "problem": P}          {}; F has P's operands, as filter.npy
+  {"do": "load", "folder": F, "problem": P}          {}; F has P's operands, a file each: filter.npy
   {"do": "prepare", "contestant": C}                 first_s, and error against F's expected.npy
-  {"do": "sample", "contestant": C, "calls": N}      seconds of one call, the mean of N
+  {"do": "sample", "contestant": C, "calls": N, "expected_s": S}
+                                                     seconds of one call, the mean of N; S is what
+                                                     one should take
   {"do": "peak", "contestant": C}                    bytes added at the peak of a call, and error
   {"do": "forget"}                                   {}; drops tensors and functions
 

@@ -20,7 +20,7 @@ from tf_conv3d_grad.tensorflow.environment import Environment
 
 # Derivatives of eager calls, planned once. Each takes a few hundred bytes.
 _prepared: Cache[Compute] = Cache(4096)
-# Functions that a SavedModel has others in the place of. Each holds a traced graph of some 10 kB.
+# Functions in whose place a SavedModel has others. Each holds a traced graph of some 10 kB.
 _replaceables: Cache[compiled.OfEachGraph] = Cache(4096)
 # The batch of a problem that holds for every one.
 _ANY_BATCH = -1
@@ -113,8 +113,8 @@ def _chosen(
     offer = policy.choose(function, problem, environment)
   if not vectorized or not (offer.compiled or environment.in_xla):
     return offer
-  # TensorFlow does not vectorize XLA's loops over slices. Large calls had better not be computed at
-  # once, and only large ones are compiled although TensorFlow's kernel takes them.
+  # TensorFlow does not vectorize XLA's loops over slices, and large calls had better not be
+  # computed at once. So a call that TensorFlow's kernel takes is left to it.
   uncompiled = policy.choices(function, problem, dataclasses.replace(environment, mode=False))
   native = next((each for each in uncompiled if each.is_native), None)
   if environment.mode == "auto" and native is not None:

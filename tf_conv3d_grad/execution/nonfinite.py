@@ -10,9 +10,9 @@ in a quarter of the time.
 
 Infinities in the other operand mostly need no care: they meet only the taps that reach them. But
 oneDNN's bfloat16 kernels take channels in pairs. On processors without AMX they pair an odd last
-channel with a channel of the cell beside it, multiplied by zero. There the other operand is looked
-at in the same way. For a pointwise filter it is not: the look would take up to a third of such a
-call.
+channel with a channel of the cell beside it, multiplied by zero. And Eigen's gradient in the filter
+multiplies the input by zeros. There the other operand is looked at in the same way. With oneDNN and
+a pointwise filter it is not: the look would take up to a third of such a call.
 """
 
 from __future__ import annotations

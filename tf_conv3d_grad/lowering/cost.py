@@ -1,8 +1,8 @@
 """How long a way of computing is expected to take, and the rates that several ways share.
 
-Times are seconds of one core, measured on a 2.x GHz x86 server core with AVX-512 (TensorFlow 2.21).
-With several cores all times shrink alike, so mostly only their ratios matter. docs/cost_model.md
-says how to measure them again, and how the constants are fitted.
+Times are seconds of one core. Those in this file were measured on a 2.x GHz x86 server core with
+AVX-512 (TensorFlow 2.21). With several cores all times shrink alike, so mostly only their ratios
+matter. docs/cost_model.md says how to measure them again, and how the constants are fitted.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Cost:
   Attributes:
     seconds: The expected time, on one core.
     column_bytes: The bytes of columns and gathered neighbours that are held at a time.
-    compiling: How long it takes to compile; loops over cells take 1.
+    compiling: How long it takes to compile, as a multiple of what loops over cells take.
   """
 
   seconds: float

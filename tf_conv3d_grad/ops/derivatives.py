@@ -68,10 +68,12 @@ def in_the_place_of_tensorflow(
 ) -> tf.Tensor:
   """Returns a function of a convolution where TensorFlow's own operation was called for.
 
-  In a graph it is TensorFlow's operation itself, where that computes just the same. While
-  TensorFlow is patched, its registered gradient is this package's. So a network costs no more than
-  before, and TensorFlow still fuses the operation with bias and activation. Infinities are not
-  looked for: a training step would take up to a fifth longer to trace and compile.
+  In a graph it is TensorFlow's operation itself, where that computes just the same. So a network
+  costs no more than before, and TensorFlow still fuses the operation with bias and activation.
+  While TensorFlow is patched, the registered gradient of that operation is this package's.
+
+  In graphs, infinities are not looked for: a training step would take up to a fifth longer to trace
+  and compile. Eager calls always are exact.
   """
   if not tf.executing_eagerly():
     native = execute.native(function, problem, *operands)

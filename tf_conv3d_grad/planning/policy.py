@@ -25,10 +25,11 @@ COMPILE_SECONDS = 0.3
 # Calls after which a compilation has to have paid, in graphs and where TensorFlow's op refuses the
 # case.
 _CALLS = 200
-# Seconds of a native call below which others are not looked at: their figures take 1 to 2 ms.
+# Native calls shorter than this, in eager code and in a graph, are not compared to others: that
+# takes 1 to 2 ms. In seconds of one core.
 LONG, LONG_IN_GRAPH = 10e-3, 2e-3
-# How many times as long a native offer has to be expected to take as another one. Predictions are
-# off by a third and more, and nothing may be slower than what it replaces.
+# Another offer replaces a native one that is expected to take so many times as long. Predictions
+# are off by a third and more, and nothing may be slower than what it replaces.
 CLEARLY = 1.25
 # How many plans of a lowering autotuning times, compiled or not. Each takes a compilation.
 _MOST_TIMED = 4

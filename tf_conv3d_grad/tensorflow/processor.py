@@ -7,7 +7,7 @@ import os
 import pathlib
 import platform
 
-# At most what oneDNN may use, as these names in its environment variable say, without AVX-512.
+# The values of oneDNN's `ONEDNN_MAX_CPU_ISA` under which it does not use AVX-512.
 _NARROW_ISAS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")
 
 

@@ -36,7 +36,7 @@ class Im2col(Lowering):
   def offers(
     self, function: Function, problem: Problem, environment: Environment
   ) -> list[Offer]:
-    """Returns one plan: the largest tiles that memory allows; compiled, uncompiled or both."""
+    """Returns a plan, of the largest tiles that fit the cache; compiled, uncompiled or both."""
     known = sizes.is_known(
       *problem.taps,
       problem.in_channels,

@@ -13,13 +13,13 @@ from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, CONV3D, Function
 
 # Without XLA, runs of up to so many channels are copied one by one: measured 4 to 14 times slower.
-# Longer runs are as fast.
 _MAX_FEW_CHANNELS, _UNCOMPILED_FACTOR_OF_FEW = 4, 4.0
-# Seconds of calling the operations, of one more of them, and of one from eager code.
+# Seconds of calling the operations.
 _UNCOMPILED_SECONDS = 1e-3
 # How many times as long everything takes without XLA, and in groups.
 _UNCOMPILED_FACTOR = {CONV3D: 1.6, BACKPROP_FILTER: 1.5}
 _UNCOMPILED_GROUPED_FACTOR = 1.6
+# Seconds of one more operation in a graph, and from eager code.
 _OPERATION_SECONDS, _EAGER_OPERATION_SECONDS = 30e-6, 150e-6
 # The in channels of a group at which putting its columns in order is half as fast as for wide ones.
 _GROUP_RUN = 24

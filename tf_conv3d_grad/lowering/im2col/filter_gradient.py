@@ -2,8 +2,8 @@
 
 Columns are held channels first: a row of them is what all cells see through one tap, in one
 channel. So rows are copied as runs of cells, and the product takes columns as they are. With the
-neighbourhoods as rows, it would turn them over first: 24^3 cells of 48 channels took 43 to 120 ms
-instead of 17 to 35.
+neighbourhoods as rows, the product would transpose them first: 24^3 cells of 48 channels took 43 to
+120 ms instead of 17 to 35.
 """
 
 from __future__ import annotations

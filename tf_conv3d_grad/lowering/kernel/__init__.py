@@ -65,8 +65,8 @@ class Kernel(Lowering):
   def multiplies_neighbours(self, function: Function, problem: Problem, plan: Plan) -> bool:
     """Returns whether a kernel multiplies more than the sum has.
 
-    oneDNN's bfloat16 kernel pairs what it contracts over, channels or cells, and an odd last one
-    with a neighbour's.
+    oneDNN's bfloat16 kernel adds products up in pairs, over channels or cells. An odd last one is
+    paired with a neighbour's. Eigen's gradient in the filter multiplies the input by zeros.
     """
     return _spreads(function, problem, plan) or _pairs(function, problem, plan)
 
@@ -75,7 +75,7 @@ class Kernel(Lowering):
   ) -> Callable[..., tf.Tensor] | None:
     """Returns TensorFlow's operation, with the casts and transposes that it needs."""
     lengths = [axis.output for axis in problem.axes]
-    # What the run alone can tell.
+    # Whether nothing is left that the run alone can tell.
     is_sure = (
       sizes.is_known(*problem.channels, *problem.taps)
       and (plan.is_onednn or function is CONV3D or sizes.is_known(*lengths))
@@ -108,7 +108,7 @@ def _compute(function: Function, problem: Problem, plan: Plan) -> Compute:
 
 
 def _plan(function: Function, problem: Problem, environment: Environment) -> Plan:
-  # Eigen's kernels add halves up in their own precision, and oneDNN has none for float16.
+  # Eigen's kernels add halves up in their own precision, and oneDNN has no fast one for float16.
   dtype = problem.dtype
   if dtype.size == 2 and not _is_onednn(dtype, environment):
     dtype = tf.float32

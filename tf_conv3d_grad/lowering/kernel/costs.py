@@ -15,14 +15,15 @@ from tf_conv3d_grad.tensorflow import processor
 # FLOP a second of one core in oneDNN's kernels with enough channels.
 _ONEDNN_RATE = {CONV3D: 105e9, BACKPROP_INPUT: 125e9, BACKPROP_FILTER: 75e9}
 _BFLOAT16_FACTOR = 4
-# So many channels halve that, of those that a vector holds: mostly the result's. Of those that are
-# summed over few are enough.
+# With so many channels a kernel reaches half of that: of those that a vector holds, mostly the
+# result's, and of those that are summed over.
 _HALF_RATE_VECTOR, _HALF_RATE_SUM = 20, 0.6
 # How many times as long the gradient in the input takes with a stride, and every function of a
 # volume that is one cell wide.
 _STRIDED_FACTOR, _NARROW_FACTOR = 1.2, 4.0
-# How many times as long they take without AVX-512, and then the gradient in the filter of a volume
-# that is one cell wide: 2048 cells in a row, 48 channels, k=9 take 137 ms instead of 3.
+# How many times as long each function takes without AVX-512. How many times longer still the
+# gradient in the filter takes there for a volume that is one cell wide: 2048 cells in a row, 48
+# channels, k=9 take 137 ms instead of 3.
 _WITHOUT_AVX512 = {CONV3D: 1.3, BACKPROP_INPUT: 1.1, BACKPROP_FILTER: 2.0}
 _NARROW_WITHOUT_AVX512 = 20.0
 # Bytes a second of reading and writing the tensors.

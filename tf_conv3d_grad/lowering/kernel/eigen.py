@@ -1,8 +1,8 @@
-"""How Eigen's kernel of the gradient computes a batch, and how long each way should take.
+"""How long Eigen's kernels should take, and in which of two ways a batch is faster.
 
-TensorFlow runs Eigen's kernel wherever it does not run oneDNN's: in float64, and where oneDNN is
-off. The kernel has three ways (`Conv3DCustomBackpropInputOp` in TensorFlow's
-`tensorflow/core/kernels/conv_grad_input_ops_3d.cc`):
+TensorFlow runs Eigen's kernels wherever it does not run oneDNN's: in float64, and where oneDNN is
+off. The kernel of the gradient in the input has three ways (`Conv3DCustomBackpropInputOp` in
+TensorFlow's `tensorflow/core/kernels/conv_grad_input_ops_3d.cc`):
 
 - One sample: a matrix product on all cores gives columns, which are a run of channels for every
   tap of every cell of `out_backprop`. One thread adds them up.
@@ -50,9 +50,10 @@ _FRESH_BYTE = 0.6e-9
 _PATCH, _PATCH_BYTE = 7.5e-9, 0.035e-9
 _SPREAD_ELEMENT = 10e-9
 _FILTER_ELEMENT = 25e-9
-# Against the seconds in which other lowerings are predicted, of another processor.
+# The times of other lowerings are of another processor. By this factor those of the gradient in the
+# input can be compared to them.
 _TO_COMPARE = 0.65
-# The out channels of a convolution that halve the rate of its product.
+# The out channels with which a convolution's product reaches half of its rate.
 _HALF_RATE_OUT = 10
 # One more sample by itself: seconds of the calls, and of each byte of its result, which is copied
 # into the result of the batch.

@@ -25,10 +25,10 @@ _FILTER_RATE = 2.2e9
 _OPERATION = 10e-6
 # Products a second of a depthwise problem, whose shifts, products and sums are one loop.
 _DEPTHWISE_RATE = 5e9
-# Without XLA every shifted column is copied before it is added: measured 1.1 to 2 times slower in
-# graphs, 2 to 8 times from eager code, and in tiles 1.7 to 2.5. Where nothing overlaps it is one
-# product and one transposition: 1.3 to 1.8 times slower. How many times slower each is, and how
-# many seconds its calls take.
+# How many times as long a plan takes without XLA, and how many seconds its calls take besides.
+# Every shifted column is copied before it is added: measured 1.1 to 2 times as long in graphs, 2 to
+# 8 times from eager code, and 1.7 to 2.5 times in tiles. Where nothing overlaps, it is one product
+# and one transposition: 1.3 to 1.8 times as long.
 _GRAPH_FACTOR, _EAGER_FACTOR, _TILED_FACTOR, _UNCOMPILED_SECONDS = 1.5, 4.0, 2.4, 1.8e-3
 _UNCOMPILED_CELLWISE_FACTOR, _UNCOMPILED_CELLWISE_SECONDS = 1.6, 2e-4
 

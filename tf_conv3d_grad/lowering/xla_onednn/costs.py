@@ -12,13 +12,14 @@ from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import CONV3D, Function
 from tf_conv3d_grad.tensorflow import processor
 
-# oneDNN's convolution at its best, and how many channels of the result, or of a group of it, halve
-# that; and how many that are summed over, of one group and of one among several.
+# FLOP a second of one core in oneDNN's convolution at its best. With how many channels of a group
+# it reaches half of that: of the result, of those that are summed over, and of these with several
+# groups.
 _RATE = {tf.float32: 125e9, tf.bfloat16: 500e9}
 _HALF_RATE_RESULT, _HALF_RATE_SUM, _HALF_RATE_SUM_OF_GROUP = 20, 0.3, 5
-# A depthwise one, in either dtype, and how many times longer it takes with a dilation.
+# The same of a depthwise one, in either dtype. How many times as long it takes with a dilation.
 _DEPTHWISE_RATE, _DILATED_DEPTHWISE_FACTOR = 12e9, 2.5
-# The gradient in the filter as a convolution, and how many out channels of a group halve it.
+# The same of the gradient in the filter. With how many out channels of a group it reaches half.
 _FILTER_GRADIENT_RATE, _HALF_RATE_OUT = 60e9, 10
 # How many times as long the gradient in the filter takes without AVX-512.
 _WITHOUT_AVX512 = 2.5
