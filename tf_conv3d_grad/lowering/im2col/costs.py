@@ -27,7 +27,7 @@ _GROUP_RUN = 24
 # the uncompiled ones take with strides, and with several out channels for each in channel.
 _CELLWISE_RATE = {CONV3D: 5e9, BACKPROP_FILTER: 0.75e9}
 _UNCOMPILED_CELLWISE_RATE = {CONV3D: 0.75e9, BACKPROP_FILTER: 1.15e9}
-_UNCOMPILED_STRIDED_FACTOR, _UNCOMPILED_SEVERAL_FACTOR = 10.0, 3.0
+_UNCOMPILED_STRIDED_FACTOR, _UNCOMPILED_SEVERAL_FACTOR = 3.0, 3.0
 
 
 def of_plan(function: Function, problem: Problem, plan: Plan) -> Cost:

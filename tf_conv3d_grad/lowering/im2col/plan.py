@@ -12,7 +12,7 @@ from tf_conv3d_grad.problem.definition import Problem
 
 # How many bytes of columns to hold at a time, and of cells, where products are taken cell by cell.
 # More do not fit the cache, and come from pages that have to be cleared at each call: 24^3 cells of
-# 48 channels take 60 ms at once, 35 MB of columns, and 23 to 35 by 3 to 12 MB.
+# 48 channels take 60 ms at once, 72 MB of columns, and 23 to 35 by 3 to 12 MB.
 _COLUMN_BYTES, _CELLWISE_BYTES = 14 << 20, 8 << 20
 
 

@@ -121,7 +121,7 @@ def _plan(function: Function, problem: Problem, environment: Environment) -> Pla
     as_it_is = dtype == tf.float32 or pointwise
     plan = Plan("CPU", True, dtype, problem.data_format if as_it_is else NDHWC)
     if function is BACKPROP_FILTER and run.has_phases(problem):
-      # Its gradient in the filter takes a dilation 4 times as long.
+      # Its gradient in the filter takes a dilation 2 to 4 times as long.
       plan = dataclasses.replace(plan, data_format=NDHWC, by_phase=True)
     return plan
   # Eigen computes its other two functions in one way for every batch, faster at once.
