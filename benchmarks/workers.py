@@ -41,15 +41,15 @@ class WorkerError(Exception):
 class Worker:
   """One running program."""
 
-  def __init__(self, name: str, python: str) -> None:
-    program, _, settings = _PROGRAMS[name]
+  def __init__(self, name: str, python: str, settings: dict[str, str]) -> None:
+    program, _, own = _PROGRAMS[name]
     self.name = name
     self.folder: pathlib.Path | None = None  # of the case whose tensors it holds
     self._log = tempfile.TemporaryFile()
     self._process = subprocess.Popen(
       [python, "-m", *f"benchmarks.{program}".split()],
       cwd=ROOT,
-      env=_environment(settings),
+      env=_environment({**own, **settings}),
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=self._log,
@@ -108,12 +108,16 @@ class Worker:
 class Workers:
   """Programs by name, each started when first needed and again after it has ended."""
 
-  def __init__(self, pythons: dict[str, str] | None = None) -> None:
+  def __init__(
+    self, pythons: dict[str, str] | None = None, settings: dict[str, str] | None = None
+  ) -> None:
     """Sets where the programs' interpreters are.
 
     Args:
       pythons: Interpreters by worker, instead of those of `make bench-peers`.
+      settings: Environment variables of all programs.
     """
+    self._settings = settings or {}
     self._pythons = {name: find_python(name, pythons or {}) for name in NAMES}
     self._running: dict[str, Worker] = {}
     self.about: dict[str, dict[str, Any]] = {}
@@ -145,7 +149,7 @@ class Workers:
     python = self._pythons[name]
     if python is None:
       raise WorkerError(f"no {_PROGRAMS[name][1]}, which make bench-peers creates")
-    return Worker(name, python)
+    return Worker(name, python, self._settings)
 
   def drop(self, name: str) -> None:
     """Forgets a worker that has ended; the next `get` starts another."""

@@ -22,6 +22,7 @@ examples:
   python -m benchmarks.steps --quick                       few steps: about 5 minutes
   python -m benchmarks.steps vnet --compiled no            one network, without XLA
   python -m benchmarks.steps --formats first --dtypes mixed_bfloat16
+  python -m benchmarks.steps unet3d --no-onednn --sides as-it-is patched --compiled no
   python -m benchmarks.steps --resume                      goes on where the last run ended
   python -m benchmarks.steps --report                      the last run's tables and plot anew
 
@@ -49,6 +50,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     help=f"default: float32, and for {', '.join(_MIXED)} mixed_bfloat16",
   )  # fmt: skip
   add("--sides", nargs="+", choices=_SIDES, default=list(_SIDES), help="who trains")
+  add("--no-onednn", action="store_true", help="TensorFlow without oneDNN, as without VNNI")
   add("--quick", action="store_true", help="few steps of each")
   add("--resume", action="store_true", help="keep what the last run has measured")
   add("--report", action="store_true", help="no more than the last run's tables and plot anew")
@@ -66,7 +68,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   everything = parser.parse_args([])
   is_whole = all(
     getattr(options, name) == getattr(everything, name)
-    for name in ("networks", "formats", "compiled", "dtypes", "sides", "quick")
+    for name in ("networks", "formats", "compiled", "dtypes", "sides", "quick", "no_onednn")
   )
   options.out = options.out or (_HERE if is_whole else _HERE.parent / "results")
   if options.report and not (options.out / results.NAME).exists():

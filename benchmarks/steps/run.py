@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     busy = found.about["machine"]["load"] or 0
     if busy > machine.BUSY_LOAD:
       console.print(f"[yellow]The machine is busy (load {busy:.2f} a core): figures will be off.")
-    pool = Pool(Workers(dict(options.python)))
+    settings = {"TF_ENABLE_ONEDNN_OPTS": "0"} if options.no_onednn else {}
+    pool = Pool(Workers(dict(options.python), settings))
     try:
       _measure(options, found, pool, console)
     finally:
