@@ -22,6 +22,7 @@ CASES = (
   "mb1_id9x5x5_ic2oc3_k5x3x3s4x1x1d1_ndhwc_f32_valid",
   "mb2_id3_ic2oc3_k7s1d1_ndhwc_f32",
   "mb1_id13x3x3_ic2oc3_k6x1x1s7x1x1d1_ncdhw_f32",
+  "mb1_id5_ic2oc3_k3s30000d1_ndhwc_f32",  # of each axis one cell: nothing strides
 )
 IM2COL = Im2col()
 
