@@ -88,27 +88,25 @@ def perform(trial: Trial) -> Outcome:
   case = Case.parse(trial.case or "")
   arguments = case.arguments()
   exact = oracle.exact(case, arguments)
-  limits: tuple[Any, ...] = ()
-  if trial.op == STOCK:
-    limits = differential.RAW_TOLERANCE, differential.RAW_ROUNDINGS
-  return attempt(in_way(op, arguments, trial.way), judge_of(case, (exact,), *limits))
+  tolerances = differential.RAW_TOLERANCE if trial.op == STOCK else None
+  return attempt(in_way(op, arguments, trial.way), judge_of(case, (exact,), tolerances))
 
 
 def judge_of(
-  case: Case, exact: tuple[np.ndarray, ...], *limits: Any
+  case: Case, exact: tuple[np.ndarray, ...], tolerances: dict[str, float] | None = None
 ) -> Callable[[Any], str | None]:
   """Returns a function that says what is wrong with a result, or with several, or None.
 
   Args:
     case: The `Case`.
     exact: What each of the results should be.
-    *limits: Those that `differential.judge` takes.
+    tolerances: As `differential.judge` takes them.
   """
 
   def judge(results: Any) -> str | None:
     results = results if isinstance(results, tuple) else (results,)
     failures = (
-      differential.judge(case, result, expected, *limits)[1]
+      differential.judge(case, result, expected, tolerances)[1]
       for result, expected in zip(results, exact)
     )
     return next(filter(None, failures), None)
