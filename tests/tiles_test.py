@@ -247,6 +247,25 @@ class LoopsTest(parameterized.TestCase):
     for result in put:
       np.testing.assert_array_equal(result, [*expected.reshape(-1), 0])
 
+  @parameterized.product(samples=(None, 1, 2), tile=(None, 1, 2, 4), batch=("known", "unknown"))
+  def test_parts_added_up_are_every_sample_and_tile_once(self, samples, tile, batch):
+    depth = tiles.of_output(Axis(6, 4, 3, 1, 1, 0), tile)
+
+    def added(size):
+      compute = lambda sample, tile: tf.stack([  # noqa: E731
+        tf.one_hot(sample, 6), tf.one_hot(tile, 6)
+      ])  # fmt: skip
+      batch_size = 6 if batch == "known" else size
+      self.assertEqual(
+        tf.get_static_value(tiles.parts(6, samples, depth)), 6 // (samples or 6) * depth.count
+      )
+      return tiles.sum_of_parts(compute, batch_size, samples, depth, tf.zeros([2, 6]))
+
+    firsts, of_depth = tf.function(added, autograph=False)(tf.constant(6)).numpy()
+    each, step = depth.count, samples or 6
+    np.testing.assert_array_equal(firsts, [each * (n % step == 0) for n in range(6)])
+    np.testing.assert_array_equal(of_depth, [6 // step * (n < each) for n in range(6)])
+
 
 
 class EvenTest(absltest.TestCase):

@@ -97,6 +97,11 @@ def samples_within(batch: int, held: int, budget: int) -> int | None:
   return next(samples for samples in range(most, 0, -1) if batch % samples == 0)
 
 
+def parts(batch: Size, samples: int | None, depth: Tiling) -> Size:
+  """Returns how many parts there are of some samples, all if None, and a tile of depth each."""
+  return depth.count * (1 if samples is None else batch // samples)
+
+
 def read(tensor: tf.Tensor, dimension: int, tiling: Tiling, index: Size) -> tf.Tensor:
   """Returns the window that tile `index` reads; `tensor` has been padded for the tiling."""
   if tiling.step == 0:
@@ -158,3 +163,24 @@ def sum(compute: Callable, count: Size, zero: tf.Tensor) -> tf.Tensor:  # noqa: 
     initializer=zero,
     parallel_iterations=1,
   )
+
+
+def sum_of_parts(
+  compute: Callable, batch: Size, samples: int | None, depth: Tiling, zero: tf.Tensor
+) -> tf.Tensor:
+  """Returns the sum over a batch and the tiles of depth, computed one part after another.
+
+  Args:
+    compute: Returns the share of some samples and one tile of depth, given the first of these
+      samples and the index of the tile.
+    batch: How many samples there are.
+    samples: How many of them a part has, a divisor of the batch; None for all.
+    depth: The tiles.
+    zero: What to begin with.
+  """
+
+  def of_part(index: Size) -> tf.Tensor:
+    sample = 0 if samples is None else sizes.cast(index // depth.count) * samples
+    return compute(sample, 0 if depth.is_whole else sizes.cast(index % depth.count))
+
+  return sum(of_part, parts(batch, samples, depth), zero)

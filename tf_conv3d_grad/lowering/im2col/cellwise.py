@@ -15,6 +15,7 @@ from tf_conv3d_grad.lowering.im2col.plan import Plan, tiled
 from tf_conv3d_grad.problem import geometry, sizes
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.layout import CHANNELS_LAST
+from tf_conv3d_grad.problem.sizes import Size
 
 
 def conv3d(
@@ -35,25 +36,21 @@ def backprop_filter(
 ) -> tf.Tensor:
   """Returns the gradient in the filter of a depthwise problem, `[g, taps, out]`."""
   problem, input = without_padding(problem, input)  # noqa: A001
-  depth, tile, is_whole = tiled(problem, plan)
+  depth, samples, part = tiled(problem, plan)
   padded = tiles.pad(input, 1, depth)
   missing = depth.count * depth.axis.output - problem.axes[0].output
   out_backprop = shifts.pad(out_backprop, 1, 0, 0 if depth.is_whole else missing)
 
-  def compute(index: tf.Tensor) -> tf.Tensor:
-    window, gradient = padded, out_backprop
-    if not is_whole:
-      sample = index // depth.count * tile.batch
-      window = shifts.window(padded, 0, sample, tile.batch)
-      gradient = shifts.window(out_backprop, 0, sample, tile.batch)
-      first = sizes.cast(index % depth.count) * depth.axis.output
-      gradient = shifts.window(gradient, 1, first, depth.axis.output)
-    window = tiles.read(window, 1, depth, index % depth.count)
-    return _of_tile(tile, window, gradient, plan.in_xla)
+  def compute(sample: Size, tile: Size) -> tf.Tensor:
+    window = shifts.window(padded, 0, sample, part.batch)
+    window = tiles.read(window, 1, depth, tile)
+    gradient = shifts.window(out_backprop, 0, sample, part.batch)
+    planes = depth.axis.output
+    return _of_part(part, window, shifts.window(gradient, 1, tile * planes, planes), plan.in_xla)
 
   shape = [problem.groups, math.prod(problem.taps), problem.out_channels // problem.groups]
-  count = 1 if is_whole else problem.batch // tile.batch * depth.count
-  return tiles.sum(compute, count, tf.zeros(shape, input.dtype))
+  zero = tf.zeros(shape, input.dtype)
+  return tiles.sum_of_parts(compute, problem.batch, samples, depth, zero)
 
 
 def without_padding(problem: Problem, input: tf.Tensor) -> tuple[Problem, tf.Tensor]:  # noqa: A002
@@ -71,7 +68,7 @@ def without_padding(problem: Problem, input: tf.Tensor) -> tuple[Problem, tf.Ten
   return problem.replace(axes=(depth, height, width)), shifts.refit(input, changes)
 
 
-def _of_tile(
+def _of_part(
   problem: Problem, input: tf.Tensor, out_backprop: tf.Tensor, in_xla: bool  # noqa: A002
 ) -> tf.Tensor:
   """Returns the gradient in the filter of a depthwise problem, `[g, taps, out]`."""

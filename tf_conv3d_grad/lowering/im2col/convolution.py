@@ -24,25 +24,25 @@ def conv3d(
   weights = _weights(problem, tf.cast(filter, dtype))
   if problem.is_depthwise:
     problem, input = cellwise.without_padding(problem, input)  # noqa: A001
-  depth, tile, is_whole = tiled(problem, plan)
+  depth, samples, part = tiled(problem, plan)
   padded = tiles.pad(input, 1, depth)
 
   def compute(index: tf.Tensor) -> tf.Tensor:
     window = padded
-    if not is_whole:
-      window = shifts.window(padded, 0, index // depth.count * tile.batch, tile.batch)
+    if samples is not None:
+      window = shifts.window(padded, 0, index // depth.count * samples, samples)
     window = tiles.read(window, 1, depth, index % depth.count)
     if problem.is_depthwise:
-      return tf.cast(cellwise.conv3d(tile, window, weights, plan.in_xla), problem.dtype)
-    columns = _columns(tile, window, plan.in_xla)
+      return tf.cast(cellwise.conv3d(part, window, weights, plan.in_xla), problem.dtype)
+    columns = _columns(part, window, plan.in_xla)
     product = tf.transpose(tf.matmul(columns, weights), [1, 0, 2])  # [M, g, out]
-    shape = [tile.batch, *(axis.output for axis in tile.axes), problem.out_channels]
+    shape = [part.batch, *(axis.output for axis in part.axes), problem.out_channels]
     return tf.cast(tf.reshape(product, sizes.as_tensor(shape)), problem.dtype)
 
-  if is_whole:
+  if samples is None:
     result = compute(0)
   else:
-    count = problem.batch // tile.batch * depth.count
+    count = tiles.parts(problem.batch, samples, depth)
     result = tiles.map(compute, count, problem.dtype)
     planes = depth.count * depth.axis.output
     shape = [problem.batch, planes, *(a.output for a in problem.axes[1:]), problem.out_channels]

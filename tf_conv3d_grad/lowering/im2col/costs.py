@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from tf_conv3d_grad.lowering import cost
+from tf_conv3d_grad.lowering import cost, tiles
 from tf_conv3d_grad.lowering.accumulation import accumulation_dtype
 from tf_conv3d_grad.lowering.cost import Cost
 from tf_conv3d_grad.lowering.im2col.plan import Plan, tiled
@@ -39,8 +39,8 @@ def of_plan(function: Function, problem: Problem, plan: Plan) -> Cost:
 def of_eager_calls(problem: Problem, plan: Plan) -> float:
   """Returns how many seconds more the operations of a static problem take from eager code."""
   operations = 12 + 3 * sum(problem.taps)  # windows of each axis, shifted and joined
-  tiling, tile, is_whole = tiled(problem, plan)
-  count = 1 if is_whole else problem.batch // tile.batch * tiling.count
+  depth, samples, _ = tiled(problem, plan)
+  count = tiles.parts(problem.batch, samples, depth)
   return count * operations * _EAGER_OPERATION_SECONDS
 
 
@@ -53,15 +53,15 @@ def _compiled(function: Function, problem: Problem, plan: Plan) -> Cost:
   out = max(1, problem.out_channels // groups)
   cells = problem.batch * math.prod(axis.output for axis in problem.axes)
   neighbourhood = math.prod(problem.taps) * inner
-  depth = cells if function is BACKPROP_FILTER else neighbourhood  # what the product contracts
-  rate = cost.PRODUCT_RATE[dtype] * cost.efficiency(depth) * cost.efficiency(out)
+  contracted = cells if function is BACKPROP_FILTER else neighbourhood
+  rate = cost.PRODUCT_RATE[dtype] * cost.efficiency(contracted) * cost.efficiency(out)
   column_bytes = dtype.size * cells * neighbourhood * groups
   run = min(1.0, (inner * groups + 2) / (cost.GATHER_RUN + 2))
   seconds = cost.flops(problem) / rate + column_bytes / (cost.GATHER_RATE * run)
   if groups > 1:
     seconds += column_bytes / (cost.GROUP_ROWS_RATE * cost.efficiency(inner, _GROUP_RUN))
-  tiling, tile, is_whole = tiled(problem, plan)
-  count = 1 if is_whole else problem.batch // tile.batch * tiling.count
+  depth, samples, _ = tiled(problem, plan)
+  count = tiles.parts(problem.batch, samples, depth)
   return Cost(seconds + (count - 1) * cost.TILE_SECONDS, column_bytes // max(1, count))
 
 

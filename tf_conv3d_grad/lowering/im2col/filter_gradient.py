@@ -28,7 +28,7 @@ def backprop_filter(
   """Returns the gradient in the filter, `[g, taps * inner, out]`, of tensors channels last."""
   first, second, third = map(_without_idle_stride, problem.axes)
   problem = problem.replace(axes=(first, second, third))
-  depth, tile, is_whole = tiled(problem, plan)
+  depth, samples, part = tiled(problem, plan)
   groups, out = problem.groups, problem.out_channels // problem.groups
   rows = math.prod(problem.taps) * problem.filter_in_channels
   planes = depth.axis.output
@@ -39,21 +39,17 @@ def backprop_filter(
   split = tf.reshape(out_backprop, sizes.as_tensor(shape))
   gradients = tf.transpose(split, [4, 0, 1, 2, 3, 5])
 
-  def compute(index: tf.Tensor) -> tf.Tensor:
-    window, gradient = phases, gradients
-    if not is_whole:
-      sample = sizes.cast(index // depth.count) * tile.batch
-      plane = sizes.cast(index % depth.count) * planes
-      stride = depth.axis.stride
-      window = shifts.window(window, 3, sample, tile.batch)
-      window = shifts.window(window, 4, plane * stride, _cells(depth.axis) * stride)
-      gradient = shifts.window(gradient, 1, sample, tile.batch)
-      gradient = shifts.window(gradient, 2, plane, planes)
-    columns = tf.reshape(_columns(tile, window), [groups, rows, -1])
+  def compute(sample: Size, tile: Size) -> tf.Tensor:
+    plane, stride = tile * planes, depth.axis.stride
+    window = shifts.window(phases, 3, sample, part.batch)
+    window = shifts.window(window, 4, plane * stride, _cells(depth.axis) * stride)
+    gradient = shifts.window(gradients, 1, sample, part.batch)
+    gradient = shifts.window(gradient, 2, plane, planes)
+    columns = tf.reshape(_columns(part, window), [groups, rows, -1])
     return tf.matmul(columns, tf.reshape(gradient, [groups, -1, out]))
 
-  count = 1 if is_whole else problem.batch // tile.batch * depth.count
-  return tiles.sum(compute, count, tf.zeros([groups, rows, out], input.dtype))
+  zero = tf.zeros([groups, rows, out], input.dtype)
+  return tiles.sum_of_parts(compute, problem.batch, samples, depth, zero)
 
 
 def _without_idle_stride(axis: Axis) -> Axis:

@@ -64,11 +64,12 @@ def planned(problem: Problem, in_xla: bool) -> Plan:
   return Plan(samples=tiles.samples_within(problem.batch, held, budget), in_xla=in_xla)
 
 
-def tiled(problem: Problem, plan: Plan) -> tuple[tiles.Tiling, Problem, bool]:
-  """Returns the tiling of the output's depth, the problem on a tile, and whether that is all."""
+def tiled(problem: Problem, plan: Plan) -> tuple[tiles.Tiling, int | None, Problem]:
+  """Returns the tiling of the output's depth, the samples of a part, and the problem on it.
+
+  None are all samples.
+  """
   depth = tiles.of_output(problem.axes[0], plan.depth)
-  tile = problem.replace(axes=(depth.axis, *problem.axes[1:]))
-  if depth.is_whole and plan.samples is None:
-    return depth, tile, True
-  samples = plan.samples if depth.is_whole and plan.samples is not None else 1
-  return depth, tile.replace(batch=samples), False
+  part = problem.replace(axes=(depth.axis, *problem.axes[1:]))
+  samples = plan.samples if depth.is_whole else 1
+  return depth, samples, part if samples is None else part.replace(batch=samples)

@@ -22,6 +22,7 @@ from tf_conv3d_grad.problem import sizes
 from tf_conv3d_grad.problem.axis import Axis
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.layout import NDHWC, OF_FILTER, Layout
+from tf_conv3d_grad.problem.sizes import Size
 
 # Cells of `out_backprop` to give oneDNN at a time. 32^3 cells of 32 and 64 channels: 139 ms at
 # once, 93 to 95 by 2,000 or 4,000.
@@ -58,20 +59,16 @@ def _sum(
     missing = depth.count * depth.axis.output - problem.axes[0].output
     out_backprop = shifts.pad(out_backprop, plane, 0, missing)
 
-  def compute(index: tf.Tensor) -> tf.Tensor:
-    window, gradient = input, out_backprop
-    if plan.samples is not None:
-      sample = index // depth.count * samples
-      window = shifts.window(window, layout.batch, sample, samples)
-      gradient = shifts.window(gradient, layout.batch, sample, samples)
-    if not depth.is_whole:
-      piece = sizes.cast(index % depth.count)
-      window = tiles.read(window, plane, depth, piece)
-      gradient = shifts.window(gradient, plane, piece * depth.axis.output, depth.axis.output)
+  def compute(sample: Size, tile: Size) -> tf.Tensor:
+    window = shifts.window(input, layout.batch, sample, samples)
+    window = tiles.read(window, plane, depth, tile)
+    gradient = shifts.window(out_backprop, layout.batch, sample, samples)
+    planes = depth.axis.output
+    gradient = shifts.window(gradient, plane, tile * planes, planes)
     return _of_piece(problem, convolution, window, gradient)
 
-  count = sizes.maximum(problem.batch, 1) // samples * depth.count
-  total = tiles.sum(compute, count, tf.zeros(problem.filter_shape, plan.dtype))
+  batch, zero = sizes.maximum(problem.batch, 1), tf.zeros(problem.filter_shape, plan.dtype)
+  total = tiles.sum_of_parts(compute, batch, plan.samples, depth, zero)
   return tf.cast(total, problem.dtype)
 
 
