@@ -12,10 +12,11 @@ from tests import testing
 from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance import differential, oracle, ways
 from tf_conv3d_grad.conformance.case import Case
+from tf_conv3d_grad.execution import execute
 from tf_conv3d_grad.lowering.kernel import Kernel, run
 from tf_conv3d_grad.planning import policy
 from tf_conv3d_grad.problem import functions
-from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT
+from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
 from tf_conv3d_grad.tensorflow import private, processor
 from tf_conv3d_grad.tensorflow.environment import Environment
 
@@ -184,6 +185,47 @@ def by_sample(case, by_sample=True):
   here = dataclasses.replace(Environment.here(problem.dtype), mode=False)
   offer = policy.choose(BACKPROP_INPUT, problem, here)
   return problem, dataclasses.replace(offer.plan, by_sample=by_sample)
+
+
+class GpuTest(testing.OpTestCase):
+  """What a GPU is given, compiled by XLA for the CPU."""
+
+  @parameterized.product(
+    form=(
+      "mb2_id6x5x7_ic4oc6_k3s1d2x1x1_ndhwc_f32",
+      "mb1_id9x7x8_ic4oc8g2_k2x3x1s2x1x3d1_ncdhw_f64",  # behind a stride, SAME skips cells
+      "mb1_id5x4x6_ic4oc4g4_k3s2d1_ndhwc_f16_valid",
+    ),
+    direction=("", "_fwd", "_bwd_w"),
+    known=(True, False),
+  )
+  def test_it_is_right(self, form, direction, known):
+    case = Case.parse(form + direction)
+    arguments = case.arguments()
+    function = {each.op: each for each in functions.ALL}[case.direction.op]
+    environment = Environment("GPU", onednn=False, in_xla=True, mode="auto")
+
+    def compute(**operands):
+      problem, *tensors = validation.validate(function, **{**arguments, **operands})
+      return execute.prepared(function, problem, environment)(*tensors)
+
+    operands = {name: tf.constant(arguments[name]) for name in case.direction.operands}
+    shape = None if known else [None] * 5
+    compute = tf.function(compute, autograph=False, jit_compile=True).get_concrete_function(
+      **{name: tf.TensorSpec(shape or each.shape, each.dtype) for name, each in operands.items()}
+    )
+    self.assert_right(case, arguments, compute(**operands))
+
+  def test_where_sames_padding_is_in_doubt_tensorflows_own_operation_does_not_stay(self):
+    for text, stays in (("k3s2d1", True), ("k1x2x2s2d1", False)):
+      case = Case.parse(f"mb1_id8x9x9_ic4oc4_{text}_ndhwc_f32_fwd")
+      problem, *_ = validation.validate(CONV3D, **case.arguments())
+      offer, *_ = policy.choices(
+        CONV3D, problem, Environment("GPU", onednn=False, in_xla=False, mode="auto")
+      )
+      with tf.Graph().as_default():
+        native = offer.lowering.native(CONV3D, problem, offer.plan)
+      self.assertEqual(native is not None, stays, text)
 
 
 class DtypeTest(testing.OpTestCase):

@@ -63,7 +63,7 @@ def merge(tensor: tf.Tensor, dimension: int) -> tf.Tensor:
   return tf.reshape(tensor, sizes.as_tensor(merged))
 
 
-def refit(tensor: tf.Tensor, changes: dict[int, tuple[int, Size]]) -> tf.Tensor:
+def refit(tensor: tf.Tensor, changes: dict[int, tuple[Size, Size]]) -> tf.Tensor:
   """Returns `tensor` with some of its dimensions moved and of other lengths.
 
   Args:
@@ -76,8 +76,8 @@ def refit(tensor: tf.Tensor, changes: dict[int, tuple[int, Size]]) -> tf.Tensor:
   paddings: dict[int, tuple[Size, Size]] = {}
   for dimension, (before, new_length) in changes.items():
     length = shape[dimension]
-    first = sizes.minimum(-before, length) if before < 0 else 0
-    front = sizes.minimum(before, new_length) if before > 0 else 0
+    first = sizes.minimum(sizes.maximum(-before, 0), length)
+    front = sizes.minimum(sizes.maximum(before, 0), new_length)
     kept = sizes.minimum(length - first, new_length - front)
     windows[dimension] = first, kept
     paddings[dimension] = front, new_length - front - kept

@@ -83,7 +83,10 @@ class Kernel(Lowering):
     )
     if plan.by_group or plan.by_sample or not (plan.device == "GPU" or is_sure):
       return None
-    if function is CONV3D and private.infers_wrong_shape(problem.padding, problem.dilations):
+    if function is CONV3D and (
+      problem.unambiguous_padding is None
+      or private.infers_wrong_shape(problem.padding, problem.dilations)
+    ):
       return None
     compute = functools.partial(function.of(run), problem, plan)
     return run.native(function, problem, plan, compute)

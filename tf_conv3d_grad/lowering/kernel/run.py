@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tf_conv3d_grad.lowering import shifts
 from tf_conv3d_grad.lowering.kernel.plan import Plan
-from tf_conv3d_grad.problem import sizes
+from tf_conv3d_grad.problem import geometry, sizes
 from tf_conv3d_grad.problem.axis import Axis
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import CONV3D, Function, group_dimension
@@ -32,9 +32,12 @@ _by_sample: Cache[Callable] = Cache(256)
 def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
   """Returns the convolution."""
   inner = _as_the_kernel_takes_it(problem, plan)
-  inner = inner.replace(padding=problem.unambiguous_padding)
   filter = _cast(filter, inner.dtype)  # noqa: A001
   input = _adapted(input, problem, inner)  # noqa: A001
+  padding = problem.unambiguous_padding
+  if padding is None:
+    padding, input = "VALID", _padded(input, inner)  # noqa: A001
+  inner = inner.replace(padding=padding)
   if _folds_in_half(plan):
     input = private.unknown_to_the_optimizer(input)  # noqa: A001
   input = private.without_wrong_shape(input, inner.padding, inner.dilations)  # noqa: A001
@@ -270,6 +273,15 @@ def _mapped(
     tensor,
     parallel_iterations=processor.cores(),  # each holds the columns of a sample
   )
+
+
+def _padded(input: tf.Tensor, problem: Problem) -> tf.Tensor:  # noqa: A002
+  """Returns the input as VALID padding takes it: padded, and without the cells that are skipped."""
+  changes = {}
+  for dimension, axis in zip(problem.layout.spatial, problem.axes):
+    reach = sizes.maximum(axis.output - 1, 0) * axis.stride
+    changes[dimension] = axis.pad, reach + geometry.extent(axis.taps, axis.dilation)
+  return shifts.refit(input, changes)
 
 
 def _as_the_kernel_takes_it(problem: Problem, plan: Plan) -> Problem:
