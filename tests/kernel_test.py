@@ -120,6 +120,29 @@ class ByPhaseTest(testing.OpTestCase):
     self.assertEqual(plan_of(text).by_phase, expected)
 
 
+class EagerTest(testing.OpTestCase):
+  """What eager calls run has its arguments ready; a graph computes the same step by step."""
+
+  @parameterized.product(
+    form=("k3s1d1_{}", "k2x3x3s3x1x2d1_{}", "k3s2d1_{}_valid"),  # SAME skips cells: no kernel
+    data_format=("ndhwc", "ncdhw"),
+    dtype=("f32", "f64", "f16", "bf16"),
+    direction=("", "_fwd", "_bwd_w"),
+  )
+  def test_it_is_right(self, form, data_format, dtype, direction):
+    case = Case.parse(f"mb2_id7x6x9_ic4oc6_{form.format(f'{data_format}_{dtype}')}{direction}")
+    function = {each.op: each for each in functions.ALL}[case.direction.op]
+    problem, *operands = validation.validate(function, **case.arguments())
+    found = policy.candidates(function, problem, Environment.here(problem.dtype))
+    found = [offer for offer in found if offer.lowering.name == "kernel"]
+    if function is CONV3D and problem.unambiguous_padding is None:
+      self.assertEmpty(found)
+      return
+    compute = found[0].lowering.prepared(function, problem, found[0].plan)
+    for _ in range(2):
+      self.assert_right(case, case.arguments(), compute(*operands))
+
+
 class ConstantsTest(testing.OpTestCase):
   """TensorFlow's optimizer computes ahead of time what it has constants for."""
 
@@ -262,14 +285,14 @@ class BySampleTest(testing.OpTestCase):
     problem, plan = by_sample(case, is_by_sample)
     filter, out_backprop = testing.tensors(case)
     if eager:
-      compute = run.eager_backprop_input(problem, plan)
+      compute = Kernel().prepared(BACKPROP_INPUT, problem, plan)
     else:
       compute = tf.function(lambda *operands: run.backprop_input(problem, plan, *operands))
     self.assert_right(case, case.arguments(), compute(filter, out_backprop))
 
   def test_eager_calls_of_one_kind_are_one_graph(self):
     case = Case.parse("mb3_id4_ic2oc3_k3s2d1_ndhwc_f64")
-    first, second = (run.eager_backprop_input(*by_sample(case)) for _ in range(2))
+    first, second = (Kernel().prepared(BACKPROP_INPUT, *by_sample(case)) for _ in range(2))
     for compute, seed in ((first, 0), (second, 1)):
       self.assert_right(case, case.arguments(seed), compute(*testing.tensors(case, seed)))
     self.assertIs(first, second)

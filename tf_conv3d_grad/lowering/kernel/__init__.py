@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tf_conv3d_grad.lowering import onednn
 from tf_conv3d_grad.lowering.interface import Compute, Lowering, Offer
-from tf_conv3d_grad.lowering.kernel import costs, eigen, run
+from tf_conv3d_grad.lowering.kernel import costs, eager, eigen, run
 from tf_conv3d_grad.lowering.kernel.plan import Plan
 from tf_conv3d_grad.lowering.tap_loop import exactly
 from tf_conv3d_grad.problem import geometry, sizes
@@ -105,8 +105,8 @@ class Kernel(Lowering):
 
 
 def _compute(function: Function, problem: Problem, plan: Plan) -> Compute:
-  if tf.executing_eagerly() and function is BACKPROP_INPUT:
-    return run.eager_backprop_input(problem, plan)
+  if tf.executing_eagerly():
+    return eager.prepared(function, problem, plan)
   return functools.partial(function.of(run), problem, plan)
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -20,20 +21,16 @@ from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import CONV3D, Function, group_dimension
 from tf_conv3d_grad.problem.layout import rearranged
 from tf_conv3d_grad.tensorflow import memory, private, processor
-from tf_conv3d_grad.tensorflow.cache import Cache
 
 # Batches of up to so many samples are unrolled, larger ones looped over.
 _MAX_UNROLLED_BATCH = 16
 
-# Functions that compute batches sample by sample in eager calls. Each holds a graph of some 100 kB.
-_by_sample: Cache[Callable] = Cache(256)
-
 
 def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
   """Returns the convolution."""
-  inner = _as_the_kernel_takes_it(problem, plan)
-  filter = _cast(filter, inner.dtype)  # noqa: A001
-  input = _adapted(input, problem, inner)  # noqa: A001
+  inner = as_the_kernel_takes_it(problem, plan)
+  filter = cast(filter, inner.dtype)  # noqa: A001
+  input = adapted(input, problem, inner)  # noqa: A001
   padding = problem.unambiguous_padding
   if padding is None:
     padding, input = "VALID", _padded(input, inner)  # noqa: A001
@@ -42,7 +39,7 @@ def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) ->
     input = private.unknown_to_the_optimizer(input)  # noqa: A001
   input = private.without_wrong_shape(input, inner.padding, inner.dilations)  # noqa: A001
   result = private.raw_conv3d(input=input, filter=filter, **inner.attributes.arguments())
-  return _restored(result, problem, inner)
+  return restored(result, problem, inner)
 
 
 def backprop_input(
@@ -52,10 +49,8 @@ def backprop_input(
   out_backprop: tf.Tensor,
 ) -> tf.Tensor:
   """Returns the gradient of the convolution in its input."""
-  if tf.executing_eagerly():
-    return eager_backprop_input(problem, plan)(filter, out_backprop)
-  inner = _as_the_kernel_takes_it(problem, plan)
-  filter = _cast(filter, inner.dtype)  # noqa: A001
+  inner = as_the_kernel_takes_it(problem, plan)
+  filter = cast(filter, inner.dtype)  # noqa: A001
   one = inner.replace(batch=1) if plan.by_sample else inner
   output_shape = sizes.as_tensor(one.input_shape)
   if plan.device == "CPU":
@@ -71,44 +66,9 @@ def backprop_input(
       **one.attributes.arguments(),
     )
 
-  tensor = _adapted(out_backprop, problem, inner)
+  tensor = adapted(out_backprop, problem, inner)
   result = _mapped(compute, inner, tensor) if plan.by_sample else compute(tensor)
-  return _restored(result, problem, inner)
-
-
-def eager_backprop_input(
-  problem: Problem, plan: Plan
-) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-  """Returns `backprop_input` for eager calls of a problem, with as little Python as possible.
-
-  The kernel takes 50 microseconds for a small call. `tf.nn.conv3d_transpose` takes as long to reach
-  it.
-  """
-  if plan.by_sample:
-    # In a graph the samples run side by side: the kernel adds up each one's columns on one thread.
-    one_by_one = functools.partial(backprop_input, problem, plan)
-    return _by_sample.get((problem, plan), lambda: tf.function(one_by_one, autograph=False))
-  inner = _as_the_kernel_takes_it(problem, plan)
-  input_sizes, attributes = sizes.as_tensor(inner.input_shape), inner.attributes.arguments()
-
-  def compute(filter: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
-    return private.raw_backprop_input(
-      input_sizes=input_sizes, filter=filter, out_backprop=out_backprop, **attributes
-    )
-
-  if inner.data_format == problem.data_format:
-    if inner.dtype == problem.dtype:
-      return compute
-    cast = tf.raw_ops.Cast
-    return lambda filter, out_backprop: cast(
-      x=compute(
-        cast(x=filter, DstT=inner.dtype), cast(x=out_backprop, DstT=inner.dtype)
-      ),
-      DstT=problem.dtype,
-    )
-  return lambda filter, out_backprop: _restored(
-    compute(_cast(filter, inner.dtype), _adapted(out_backprop, problem, inner)), problem, inner
-  )
+  return restored(result, problem, inner)
 
 
 def backprop_filter(
@@ -118,9 +78,9 @@ def backprop_filter(
   out_backprop: tf.Tensor,
 ) -> tf.Tensor:
   """Returns the gradient of the convolution in its filter."""
-  inner = _as_the_kernel_takes_it(problem, plan)
-  input = _adapted(input, problem, inner)  # noqa: A001
-  out_backprop = _adapted(out_backprop, problem, inner)
+  inner = as_the_kernel_takes_it(problem, plan)
+  input = adapted(input, problem, inner)  # noqa: A001
+  out_backprop = adapted(out_backprop, problem, inner)
   if plan.by_phase:
     phases = of_phases(inner)
     pads = [axis.pad for axis in inner.axes]
@@ -136,7 +96,7 @@ def backprop_filter(
     out_backprop=out_backprop,
     **inner.attributes.arguments(),
   )
-  return _cast(result, problem.dtype)
+  return cast(result, problem.dtype)
 
 
 def _folds_in_half(plan: Plan) -> bool:
@@ -216,18 +176,22 @@ def _named(
   return operations
 
 
-def _raw(function: Function, problem: Problem) -> Callable[..., tf.Tensor]:
-  attributes = problem.attributes.arguments()
+def arguments(function: Function, problem: Problem) -> dict[str, Any]:
+  """Returns what TensorFlow's op takes besides the operands."""
+  found = problem.attributes.arguments()
   if function is CONV3D:
-    attributes["padding"] = problem.unambiguous_padding
-  asked: dict = {}
+    found["padding"] = problem.unambiguous_padding
   if function.asked_by not in function.operands:
-    asked = {function.asked_by: _result_sizes(function, problem)}
+    found[function.asked_by] = _result_sizes(function, problem)
+  return found
+
+
+def _raw(function: Function, problem: Problem) -> Callable[..., tf.Tensor]:
+  others = arguments(function, problem)
+  names = [*map(function.argument, function.operands)]
 
   def operation(*operands: tf.Tensor, name: str | None = None) -> tf.Tensor:
-    first, second = operands
-    named = {**function.arguments(first, second, None), **asked}
-    result = private.raw_op(function.op)(**named, **attributes, name=name)
+    result = private.raw_op(function.op)(**dict(zip(names, operands)), **others, name=name)
     result.set_shape(sizes.static(function.shape(problem)))
     return result
 
@@ -284,20 +248,24 @@ def _padded(input: tf.Tensor, problem: Problem) -> tf.Tensor:  # noqa: A002
   return shifts.refit(input, changes)
 
 
-def _as_the_kernel_takes_it(problem: Problem, plan: Plan) -> Problem:
+def as_the_kernel_takes_it(problem: Problem, plan: Plan) -> Problem:
+  """Returns a problem in the dtype and the data format of a plan."""
   if problem.dtype == plan.dtype and problem.data_format == plan.data_format:
     return problem
   return problem.replace(dtype=plan.dtype, data_format=plan.data_format)
 
 
-def _adapted(tensor: tf.Tensor, problem: Problem, inner: Problem) -> tf.Tensor:
-  return _cast(rearranged(tensor, problem.layout, inner.layout), inner.dtype)
+def adapted(tensor: tf.Tensor, problem: Problem, inner: Problem) -> tf.Tensor:
+  """Returns an input or output of a problem as the kernel takes it."""
+  return cast(rearranged(tensor, problem.layout, inner.layout), inner.dtype)
 
 
-def _restored(tensor: tf.Tensor, problem: Problem, inner: Problem) -> tf.Tensor:
-  return rearranged(_cast(tensor, problem.dtype), inner.layout, problem.layout)
+def restored(tensor: tf.Tensor, problem: Problem, inner: Problem) -> tf.Tensor:
+  """Returns an input or output of the kernel in the dtype and the data format of a problem."""
+  return rearranged(cast(tensor, problem.dtype), inner.layout, problem.layout)
 
 
-def _cast(tensor: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+def cast(tensor: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+  """Returns a tensor in a dtype."""
   # Even a cast to the dtype that it has costs a small eager call a tenth of its time.
   return tensor if tensor.dtype == dtype else tf.cast(tensor, dtype)
