@@ -64,7 +64,7 @@ def race(
     runners = [_Runner(name, case, folder, workers, pace) for name in contestants]
     for runner in runners:
       runner.prepare()
-    order = random.Random(0)
+    order = random.Random(str(case))  # one order for all would favour the same ones in each
     while any(runner.wants_more for runner in runners):
       # Whoever comes after another program's turn has it harder: not always the same one.
       order.shuffle(runners)

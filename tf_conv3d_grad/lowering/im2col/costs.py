@@ -11,6 +11,7 @@ from tf_conv3d_grad.lowering.cost import Cost
 from tf_conv3d_grad.lowering.im2col.plan import Plan, tiled
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, CONV3D, Function
+from tf_conv3d_grad.problem.layout import NDHWC
 
 # Without XLA, runs of up to so many channels are copied one by one: measured 4 to 14 times slower.
 _MAX_FEW_CHANNELS, _UNCOMPILED_FACTOR_OF_FEW = 4, 4.0
@@ -21,6 +22,8 @@ _UNCOMPILED_FACTOR = {CONV3D: 1.6, BACKPROP_FILTER: 1.5}
 _UNCOMPILED_GROUPED_FACTOR = 1.6
 # Seconds of one more operation in a graph, and from eager code.
 _OPERATION_SECONDS, _EAGER_OPERATION_SECONDS = 30e-6, 150e-6
+# Bytes a second of putting channels-first tensors in order, channels last.
+_TRANSPOSE_RATE = 2e9
 # The in channels of a group at which putting its columns in order is half as fast as for wide ones.
 _GROUP_RUN = 24
 # Products a second taken cell by cell in float32, compiled and uncompiled. How many times as long
@@ -60,9 +63,12 @@ def _compiled(function: Function, problem: Problem, plan: Plan) -> Cost:
   seconds = cost.flops(problem) / rate + column_bytes / (cost.GATHER_RATE * run)
   if groups > 1:
     seconds += column_bytes / (cost.GROUP_ROWS_RATE * cost.efficiency(inner, _GROUP_RUN))
+  if problem.data_format != NDHWC:
+    seconds += cost.tensor_bytes(problem) / _TRANSPOSE_RATE
   depth, samples, _ = tiled(problem, plan)
   count = tiles.parts(problem.batch, samples, depth)
-  return Cost(seconds + (count - 1) * cost.TILE_SECONDS, column_bytes // max(1, count))
+  seconds += (count - 1) * cost.TILE_SECONDS
+  return Cost(seconds, column_bytes // max(1, count), cost.compiling(problem))
 
 
 def _uncompiled(function: Function, problem: Problem, inside: Cost) -> Cost:

@@ -93,7 +93,8 @@ def of_plan(problem: Problem, plan: Plan) -> Cost:
   operations = gathered_taps + scattered_taps // shuffled_taps  # those are one transposition
   seconds += operations * _OPERATION
   held = column_bytes * phases + copied // max(1, phases)
-  return Cost(count * seconds + (count - 1) * cost.TILE_SECONDS, int(held))
+  seconds = count * seconds + (count - 1) * cost.TILE_SECONDS
+  return Cost(seconds, int(held), cost.compiling(problem))
 
 
 def uncompiled(problem: Problem, plan: Plan, compiled: Cost, in_graph: bool) -> Cost:

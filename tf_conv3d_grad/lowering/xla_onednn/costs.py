@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import tensorflow as tf
 
 from tf_conv3d_grad.lowering import cost
@@ -10,6 +12,7 @@ from tf_conv3d_grad.lowering.xla_onednn import filter_gradient
 from tf_conv3d_grad.lowering.xla_onednn.plan import Plan
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import CONV3D, Function
+from tf_conv3d_grad.problem.layout import NCDHW, NDHWC
 from tf_conv3d_grad.tensorflow import processor
 
 # FLOP a second of one core in oneDNN's convolution at its best. With how many channels of a group
@@ -25,6 +28,8 @@ _FILTER_GRADIENT_RATE, _HALF_RATE_OUT = 60e9, 10
 _WITHOUT_AVX512 = 2.5
 # How many times as long a volume takes that is one cell wide.
 _NARROW_FACTOR = 4.0
+# How many times as long a pointwise filter takes, which has few operations a byte.
+_POINTWISE_FACTOR = {NDHWC: 1.5, NCDHW: 3.0}
 # Bytes a second of reading and writing the tensors.
 _TENSOR_RATE = 10e9
 # A call: its operands are put into an order of oneDNN's.
@@ -46,6 +51,8 @@ def of_convolution(function: Function, problem: Problem, plan: Plan, calls: int)
     half_rate = _HALF_RATE_SUM_OF_GROUP if problem.groups > 1 else _HALF_RATE_SUM
     rate = _RATE[plan.dtype] * cost.efficiency(result, _HALF_RATE_RESULT)
     rate *= cost.efficiency(summed, half_rate)
+    if math.prod(problem.taps) == 1:
+      rate /= _POINTWISE_FACTOR[problem.data_format]
   moved = cost.tensor_bytes(problem) * ((plan.dtype != problem.dtype) + 2 * (calls > 1))
   return Cost(_seconds(problem, problem, rate, moved, calls), 0, calls * _COMPILING)
 
