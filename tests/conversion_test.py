@@ -24,7 +24,7 @@ CHOICES = (
 PLAIN = f"{SIZES}_ic4oc8_k3s1d1_ndhwc_f32"
 FIRST = f"{SIZES}_ic4oc8_k3s1d1_ncdhw_f32_fwd"
 # TensorFlow's own kernels, and their gradients, add halves up in half.
-OF_TENSORFLOW = differential.RAW_TOLERANCE
+OF_TENSORFLOW = {"tolerances": differential.RAW_TOLERANCE}
 EXACT = {
   "input": lambda case, t: oracle.conv3d_backprop_input(case, t["filter"], t["out_backprop"]),
   "filter": lambda case, t: oracle.conv3d_backprop_filter(case, t["input"], t["out_backprop"]),
@@ -60,20 +60,20 @@ class ResultsTest(ConversionTestCase):
   def test_they_and_their_gradients_are_right(self, case, known):
     case = Case.parse(case)
     saved_models.of_case(case, self.source, known)
-    tolerances = None if self.convert() else OF_TENSORFLOW
+    limits = {} if self.convert() else OF_TENSORFLOW
     arguments = case.arguments()
     tensors = {name: tf.constant(arguments[name]) for name in case.direction.operands}
     call = self.load().call
     with tf.GradientTape() as tape:
       tape.watch(tensors)
       result = call(**tensors)["result"]
-    self.assert_accurate(case, result, oracle.exact(case, arguments), tolerances)
+    self.assert_accurate(case, result, oracle.exact(case, arguments), **limits)
     upstream = testing.random_array(case, result.shape, seed=1)
     gradients = tape.gradient(result, tensors, output_gradients=tf.constant(upstream))
     is_result = next(name for name in EXACT if name not in tensors)
     for name, gradient in gradients.items():
       exact = EXACT[name](case, {**arguments, is_result: upstream})
-      self.assert_accurate(case, gradient, exact, OF_TENSORFLOW)
+      self.assert_accurate(case, gradient, exact, **OF_TENSORFLOW)
 
   @parameterized.product(
     op=("MaxPool3D", "AvgPool3D"),
@@ -342,7 +342,7 @@ class RunnableTest(ConversionTestCase):
     tensors = {name: tf.constant(arguments[name]) for name in case.direction.operands}
     result = self.load().call(**tensors)["result"]
     exact = oracle.exact(case, arguments)
-    self.assert_accurate(case, result, exact, OF_TENSORFLOW)
+    self.assert_accurate(case, result, exact, **OF_TENSORFLOW)
 
 
 if __name__ == "__main__":

@@ -46,10 +46,10 @@ class OpTestCase(parameterized.TestCase):
     """Asserts that a result of the op is the case's, as accurate as the op promises."""
     self.assert_accurate(case, result, oracle.exact(case, arguments))
 
-  def assert_accurate(self, case, result, exact, tolerances=None):
+  def assert_accurate(self, case, result, exact, **limits):
     """Asserts shape, dtype and the relative error in the 2-norm."""
     result = result.numpy() if hasattr(result, "numpy") else result
-    _, failure = differential.judge(case, result, exact, tolerances)
+    _, failure = differential.judge(case, result, exact, **limits)
     if failure:
       self.fail(f"{case}: {failure}")
 

@@ -134,6 +134,7 @@ def judge(
   result: np.ndarray,
   exact: np.ndarray,
   tolerances: dict[str, float] | None = None,
+  roundings: float = ROUNDINGS,
 ) -> tuple[float, str | None]:
   """Compares one result to the exact one.
 
@@ -141,7 +142,8 @@ def judge(
     case: The `Case`.
     result: A NumPy array.
     exact: The exact result in float64.
-    tolerances: Relative tolerances by dtype; what this package promises unless given.
+    tolerances: Relative tolerances by dtype; `TOLERANCE` unless given.
+    roundings: For other dtypes, the error allowed in multiples of one rounding's.
 
   Returns:
     The relative error in the 2-norm, and a sentence on what is wrong or None.
@@ -151,9 +153,7 @@ def judge(
   if result.dtype != tf.as_dtype(case.dtype).as_numpy_dtype:
     return np.inf, f"the dtype must be {case.dtype}, got {result.dtype}"
   error = relative_error(result, exact)
-  tolerance = (
-    tolerances[case.dtype] if tolerances else relative_tolerance(exact, case.dtype)
-  )
+  tolerance = relative_tolerance(exact, case.dtype, tolerances or TOLERANCE, roundings)
   # Written so that NaN fails.
   if not error <= tolerance:
     return error, f"the relative error must be at most {tolerance:.2e}, got {error:.2e}"
@@ -169,17 +169,23 @@ def relative_error(result: np.ndarray, exact: np.ndarray) -> float:
   return float(error / norm)
 
 
-def relative_tolerance(exact: np.ndarray, dtype: str) -> float:
-  """Returns the relative error in the 2-norm that a result of this package may have.
+def relative_tolerance(
+  exact: np.ndarray,
+  dtype: str,
+  tolerances: dict[str, float] | None = None,
+  roundings: float = ROUNDINGS,
+) -> float:
+  """Returns the relative error in the 2-norm that a result of the given dtype may have.
 
   In half and bfloat16 that is a multiple of the error of rounding the exact result once. The sum
   itself is taken in float32, and its tolerance is added: a result of few cells may round with
   hardly any error by chance.
   """
-  if dtype in TOLERANCE:
-    return TOLERANCE[dtype]
+  tolerances = tolerances or TOLERANCE
+  if dtype in tolerances:
+    return tolerances[dtype]
   rounded = exact.astype(tf.as_dtype(dtype).as_numpy_dtype)
-  return ROUNDINGS * relative_error(rounded, exact) + TOLERANCE["float32"]
+  return roundings * relative_error(rounded, exact) + tolerances["float32"]
 
 
 def _with_static_shape(op: Op, case: Case) -> Op:
