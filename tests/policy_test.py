@@ -119,7 +119,7 @@ class ChoiceTest(MachineTestCase):
 
   @parameterized.parameters((False, True), (False, False), ("auto", True), ("auto", False))
   def test_xla_is_asked_only_where_it_may_be_used(self, mode, in_graph):
-    problem = problem_of_shapes("mb1_id96_ic32oc32_k3s1d1_ndhwc_f32")
+    problem = problem_of_shapes("mb1_id128_ic32oc32_k3s1d1_ndhwc_f32")
     self.machine(cores=2, xla_compiles=True)
     chosen(problem, mode=mode, in_graph=in_graph)
     self.assertEqual(private.xla_compiles.called, mode == "auto")

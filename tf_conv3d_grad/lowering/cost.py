@@ -13,6 +13,7 @@ import math
 import tensorflow as tf
 
 from tf_conv3d_grad.problem.definition import Problem
+from tf_conv3d_grad.tensorflow import processor
 
 # FLOP a second of one core in XLA's matrix product, in the shapes that come up here (2048^3 reaches
 # 105 to 120 GF/s in float32).
@@ -70,6 +71,13 @@ def tensor_bytes(problem: Problem) -> int:
   """Returns the bytes of the three tensors of a static problem."""
   shapes = (problem.input_shape, problem.filter_shape, problem.out_backprop_shape)
   return problem.dtype.size * sum(math.prod(shape) for shape in shapes)
+
+
+def filled(channels: int) -> float:
+  """Returns which part of oneDNN's vectors so many channels fill: 16 float32, 8 without AVX-512."""
+  lanes = 16 if processor.onednn_has_avx512() else 8
+  channels = max(1, channels)
+  return channels / (lanes * -(-channels // lanes))
 
 
 def efficiency(length: float, half_rate: float | None = None) -> float:

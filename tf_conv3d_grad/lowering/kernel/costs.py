@@ -10,24 +10,26 @@ from tf_conv3d_grad.lowering.kernel import eigen
 from tf_conv3d_grad.lowering.kernel.plan import Plan
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D, Function
+from tf_conv3d_grad.problem.layout import NDHWC
 from tf_conv3d_grad.tensorflow import processor
 
-# FLOP a second of one core in oneDNN's kernels with enough channels.
-_ONEDNN_RATE = {CONV3D: 105e9, BACKPROP_INPUT: 125e9, BACKPROP_FILTER: 75e9}
+# FLOP a second of one core in oneDNN's kernels with full vectors, which hold channels: mostly the
+# result's.
+_ONEDNN_RATE = {CONV3D: 115e9, BACKPROP_INPUT: 105e9, BACKPROP_FILTER: 85e9}
 _BFLOAT16_FACTOR = 4
-# With so many channels a kernel reaches half of that: of those that a vector holds, mostly the
-# result's, and of those that are summed over.
-_HALF_RATE_VECTOR, _HALF_RATE_SUM = 20, 0.6
+# With so many channels that are summed over a kernel reaches half of that.
+_HALF_RATE_SUM = 0.6
 # How many times as long the gradient in the input takes with a stride, and every function of a
 # volume that is one cell wide.
 _STRIDED_FACTOR, _NARROW_FACTOR = 1.2, 4.0
 # How many times as long each function takes without AVX-512. How many times longer still the
 # gradient in the filter takes there for a volume that is one cell wide: 2048 cells in a row, 48
 # channels, k=9 take 137 ms instead of 3.
-_WITHOUT_AVX512 = {CONV3D: 1.3, BACKPROP_INPUT: 1.1, BACKPROP_FILTER: 2.0}
-_NARROW_WITHOUT_AVX512 = 20.0
+_WITHOUT_AVX512 = {CONV3D: 1.2, BACKPROP_INPUT: 1.2, BACKPROP_FILTER: 2.3}
+# And how many times longer all of them take channels first.
+_NARROW_WITHOUT_AVX512, _FIRST_WITHOUT_AVX512 = 20.0, 1.8
 # Bytes a second of reading and writing the tensors.
-_TENSOR_RATE = 10e9
+_TENSOR_RATE = 6e9
 # Seconds of one call of the kernel; a grouped problem has one for each group.
 _KERNEL_CALL = 400e-6
 
@@ -51,7 +53,7 @@ def _onednn(function: Function, problem: Problem, plan: Plan) -> float:
   if function is BACKPROP_INPUT:
     vector, summed = summed, vector
   rate = _ONEDNN_RATE[function] * (_BFLOAT16_FACTOR if plan.dtype == tf.bfloat16 else 1)
-  rate *= cost.efficiency(vector, _HALF_RATE_VECTOR) * cost.efficiency(summed, _HALF_RATE_SUM)
+  rate *= cost.filled(vector) * cost.efficiency(summed, _HALF_RATE_SUM)
   if function is BACKPROP_INPUT and problem.strides != (1, 1, 1):
     rate /= _STRIDED_FACTOR
   is_narrow = problem.axes[2].output == 1
@@ -59,6 +61,8 @@ def _onednn(function: Function, problem: Problem, plan: Plan) -> float:
     rate /= _NARROW_FACTOR
   if not processor.onednn_has_avx512():
     rate /= _WITHOUT_AVX512[function]
+    if plan.data_format != NDHWC:
+      rate /= _FIRST_WITHOUT_AVX512
     if is_narrow and function is BACKPROP_FILTER:
       rate /= _NARROW_WITHOUT_AVX512
   return cost.flops(problem) / rate

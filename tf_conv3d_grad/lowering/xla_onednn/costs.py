@@ -11,27 +11,29 @@ from tf_conv3d_grad.lowering.cost import Cost
 from tf_conv3d_grad.lowering.xla_onednn import filter_gradient
 from tf_conv3d_grad.lowering.xla_onednn.plan import Plan
 from tf_conv3d_grad.problem.definition import Problem
-from tf_conv3d_grad.problem.functions import CONV3D, Function
+from tf_conv3d_grad.problem.functions import BACKPROP_INPUT, CONV3D, Function
 from tf_conv3d_grad.problem.layout import NCDHW, NDHWC
 from tf_conv3d_grad.tensorflow import processor
 
-# FLOP a second of one core in oneDNN's convolution at its best. With how many channels of a group
-# it reaches half of that: of the result, of those that are summed over, and of these with several
-# groups.
-_RATE = {tf.float32: 125e9, tf.bfloat16: 500e9}
-_HALF_RATE_RESULT, _HALF_RATE_SUM, _HALF_RATE_SUM_OF_GROUP = 20, 0.3, 5
+# FLOP a second of one core in oneDNN's convolution with full vectors, which hold channels of the
+# result. With how many channels that are summed over it reaches half of that, and with how many
+# where there are several groups.
+_RATE = {tf.float32: 115e9, tf.bfloat16: 460e9}
+_HALF_RATE_SUM, _HALF_RATE_SUM_OF_GROUP = 0.3, 5
 # The same of a depthwise one, in either dtype. How many times as long it takes with a dilation.
 _DEPTHWISE_RATE, _DILATED_DEPTHWISE_FACTOR = 12e9, 2.5
 # The same of the gradient in the filter. With how many out channels of a group it reaches half.
 _FILTER_GRADIENT_RATE, _HALF_RATE_OUT = 60e9, 10
-# How many times as long the gradient in the filter takes without AVX-512.
-_WITHOUT_AVX512 = 2.5
+# How many times as long it takes with a stride, which then is the dilation of a convolution, and
+# without AVX-512.
+_STRIDED_FACTOR, _WITHOUT_AVX512 = 1.8, 2.5
 # How many times as long a volume takes that is one cell wide.
 _NARROW_FACTOR = 4.0
 # How many times as long a pointwise filter takes, which has few operations a byte.
 _POINTWISE_FACTOR = {NDHWC: 1.5, NCDHW: 3.0}
-# Bytes a second of reading and writing the tensors.
-_TENSOR_RATE = 10e9
+# Bytes a second of reading and writing the tensors; of putting a filter in oneDNN's order; and of
+# flipping one with groups, whose channels XLA transposes.
+_TENSOR_RATE, _FILTER_RATE, _GROUPED_FLIP_RATE = 10e9, 2.5e9, 0.6e9
 # A call: its operands are put into an order of oneDNN's.
 _CALL_SECONDS = 150e-6
 # XLA compiles it in 0.01 to 0.05 s with what is around it, a loop over pieces in 0.15 to 0.3 s.
@@ -49,12 +51,16 @@ def of_convolution(function: Function, problem: Problem, plan: Plan, calls: int)
       rate /= _DILATED_DEPTHWISE_FACTOR
   else:
     half_rate = _HALF_RATE_SUM_OF_GROUP if problem.groups > 1 else _HALF_RATE_SUM
-    rate = _RATE[plan.dtype] * cost.efficiency(result, _HALF_RATE_RESULT)
+    rate = _RATE[plan.dtype] * cost.filled(result)
     rate *= cost.efficiency(summed, half_rate)
     if math.prod(problem.taps) == 1:
       rate /= _POINTWISE_FACTOR[problem.data_format]
   moved = cost.tensor_bytes(problem) * ((plan.dtype != problem.dtype) + 2 * (calls > 1))
-  return Cost(_seconds(problem, problem, rate, moved, calls), 0, calls * _COMPILING)
+  seconds = _seconds(problem, problem, rate, moved, calls)
+  is_transposed = function is BACKPROP_INPUT and problem.groups > 1
+  filter_bytes = problem.dtype.size * math.prod(problem.filter_shape)
+  seconds += filter_bytes / (_GROUPED_FLIP_RATE if is_transposed else _FILTER_RATE)
+  return Cost(seconds, 0, calls * _COMPILING)
 
 
 def of_filter_gradient(problem: Problem, plan: Plan) -> Cost:
@@ -62,6 +68,8 @@ def of_filter_gradient(problem: Problem, plan: Plan) -> Cost:
   joined = filter_gradient.joined(problem)
   rate = _FILTER_GRADIENT_RATE
   rate *= cost.efficiency(problem.out_channels // joined.groups, _HALF_RATE_OUT)
+  if problem.strides != (1, 1, 1):
+    rate /= _STRIDED_FACTOR
   if not processor.onednn_has_avx512():
     rate /= _WITHOUT_AVX512
   depth = problem.axes[0].output
