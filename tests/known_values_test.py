@@ -212,6 +212,21 @@ class EmptyUnknownTest(testing.OpTestCase):
     self.assertFalse(np.any(result))
     self.assertEqual(gradient.shape, out_backprop.shape)
 
+  @parameterized.product(
+    case=("mb0_id1x1x2_ic1oc2_k1s1d1_ndhwc_{}_valid_fwd", "mb0_id3_ic2oc3_k3s2d1_ncdhw_{}_fwd"),
+    dtype=("f16", "bf16", "f32", "f64"),
+    known=([None] * 5, None),
+  )
+  def test_the_convolution_of_no_samples(self, case, dtype, known):
+    case = Case.parse(case.format(dtype))
+    arguments = case.arguments()
+    operands = {name: tf.constant(arguments[name]) for name in ("input", "filter")}
+    call = tf.function(lambda **named: tf_conv3d_grad.Conv3D(**{**arguments, **named}))
+    result = call.get_concrete_function(
+      **{name: tf.TensorSpec(known, each.dtype) for name, each in operands.items()}
+    )(**operands)
+    self.assertEqual(tuple(result.shape), case.out_backprop_shape)
+
 
 if __name__ == "__main__":
   absltest.main()

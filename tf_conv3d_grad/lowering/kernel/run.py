@@ -39,6 +39,8 @@ def conv3d(problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) ->
     input = private.unknown_to_the_optimizer(input)  # noqa: A001
   input = private.without_wrong_shape(input, inner.padding, inner.dilations)  # noqa: A001
   result = private.raw_conv3d(input=input, filter=filter, **inner.attributes.arguments())
+  if not sizes.is_known(inner.batch):  # of no samples, oneDNN's may have the shape of the input
+    result = tf.reshape(result, sizes.as_tensor(inner.out_backprop_shape))
   return restored(result, problem, inner)
 
 
