@@ -21,6 +21,13 @@ def small_axes():
 
 
 class OfTest(absltest.TestCase):
+  def test_its_reach_is_up_to_the_last_cell_that_any_tap_meets(self):
+    for axis in small_axes():
+      met = [
+        o * axis.stride + q * axis.dilation for o in range(axis.output) for q in range(axis.taps)
+      ]
+      self.assertEqual(axis.reach, max(met) + 1, axis)
+
   def test_valid_has_no_padding_and_windows_within_the_input(self):
     for (taps, stride, dilation), n in itertools.product(all_windows(), range(12)):
       output = output_length(n, taps, stride, dilation, "VALID")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tf_conv3d_grad.problem import geometry, sizes
+from tf_conv3d_grad.problem import sizes
 from tf_conv3d_grad.problem.axis import Axis
 from tf_conv3d_grad.problem.sizes import Size
 
@@ -25,8 +25,7 @@ def gather(
   Returns:
     For each tap, a tensor with `axis.output` cells along `dimension`.
   """
-  reach = sizes.maximum(axis.output - 1, 0) * axis.stride
-  reach = reach + geometry.extent(axis.taps, axis.dilation)
+  reach = axis.reach
   by_runs = sizes.is_known(axis.output) and axis.output > 1 and axis.stride > 1 and not in_xla
   if by_runs:
     reach += axis.stride - 1

@@ -52,6 +52,12 @@ class Axis:
     return (self.output - 1) * self.stride + geometry.extent(self.taps, self.dilation) - self.input
 
   @property
+  def reach(self) -> Size:
+    """How many cells of the padded input the output reaches."""
+    last = sizes.maximum(self.output - 1, 0) * self.stride
+    return last + geometry.extent(self.taps, self.dilation)
+
+  @property
   def is_shuffled(self) -> bool:
     """Whether the taps reach each input cell at most once, in the order of the cells."""
     return self.stride > 1 and self.dilation == 1 and self.taps == self.stride

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tf_conv3d_grad.lowering import shifts, tiles
 from tf_conv3d_grad.lowering.im2col.plan import Plan, tiled
-from tf_conv3d_grad.problem import geometry, sizes
+from tf_conv3d_grad.problem import sizes
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.layout import CHANNELS_LAST
 from tf_conv3d_grad.problem.sizes import Size
@@ -60,10 +60,8 @@ def without_padding(problem: Problem, input: tf.Tensor) -> tuple[Problem, tf.Ten
   """
   changes, axes = {}, []
   for dimension, axis in zip(CHANNELS_LAST.spatial, problem.axes):
-    reach = sizes.maximum(axis.output - 1, 0) * axis.stride
-    length = reach + geometry.extent(axis.taps, axis.dilation)
-    changes[dimension] = axis.pad, length
-    axes.append(dataclasses.replace(axis, input=length, pad=0))
+    changes[dimension] = axis.pad, axis.reach
+    axes.append(dataclasses.replace(axis, input=axis.reach, pad=0))
   depth, height, width = axes
   return problem.replace(axes=(depth, height, width)), shifts.refit(input, changes)
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tf_conv3d_grad.lowering import shifts
 from tf_conv3d_grad.lowering.kernel.plan import Plan
-from tf_conv3d_grad.problem import geometry, sizes
+from tf_conv3d_grad.problem import sizes
 from tf_conv3d_grad.problem.axis import Axis
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import CONV3D, Function, group_dimension
@@ -243,11 +243,8 @@ def _mapped(
 
 def _padded(input: tf.Tensor, problem: Problem) -> tf.Tensor:  # noqa: A002
   """Returns the input as VALID padding takes it: padded, and without the cells that are skipped."""
-  changes = {}
-  for dimension, axis in zip(problem.layout.spatial, problem.axes):
-    reach = sizes.maximum(axis.output - 1, 0) * axis.stride
-    changes[dimension] = axis.pad, reach + geometry.extent(axis.taps, axis.dilation)
-  return shifts.refit(input, changes)
+  spatial = zip(problem.layout.spatial, problem.axes)
+  return shifts.refit(input, {dimension: (axis.pad, axis.reach) for dimension, axis in spatial})
 
 
 def as_the_kernel_takes_it(problem: Problem, plan: Plan) -> Problem:

@@ -95,8 +95,8 @@ def phases(problem: Problem) -> Iterator[Phase]:
 def _flipped(phase: Phase, filter: tf.Tensor) -> tuple[tf.Tensor, Layout]:  # noqa: A002
   """Returns the filter of a phase's convolution, and where its dimensions are.
 
-  Without groups the channels only exchange their names: XLA would transpose them in a loop. 28 MB
-  of them take 15 ms.
+  Without groups the channels only exchange their names: XLA would transpose them in a loop: 28 MB
+  in 9 ms.
   """
   if phase.given.groups == 1:
     inputs, taps, outputs = OF_FILTER
