@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
-from keras.src.backend.tensorflow import nn  # what is replaced has no public name
+from keras.src.backend.tensorflow import nn, numpy  # what is replaced has no public name
 
 import tf_conv3d_grad
 from tests import layers as shared
@@ -190,6 +190,56 @@ class OpsTest(parameterized.TestCase):
         self.assertEqual(tf.size(call()), 0)
 
 
+class BiasTest(parameterized.TestCase):
+  """Layers with a result that is as wide as it has channels."""
+
+  @parameterized.product(kind=(layers.Conv3D, layers.Conv3DTranspose), data_format=FORMATS)
+  def test_it_is_added_along_the_channels(self, kind, data_format):
+    layer = kind(5, 3, padding="same", data_format=data_format)
+    inputs = tf.random.normal([2, 5, 3, 4, 5])
+    with tf_conv3d_grad.patch_tensorflow():
+      without = layer(inputs)
+      bias = np.arange(5.0)
+      layer.bias.assign(bias)
+      along = (5, 1, 1, 1) if data_format == "channels_first" else (5,)
+      expected = without + bias.reshape(along)
+      model = keras.Sequential([keras.Input(inputs.shape[1:]), layer])
+      for function in (layer, tf.function(layer), tf.function(layer, jit_compile=True)):
+        np.testing.assert_allclose(function(inputs), expected, atol=1e-5)
+      np.testing.assert_allclose(model.predict(inputs, verbose=0), expected, atol=1e-5)
+
+  def test_its_gradient_sums_over_the_rest(self):
+    layer = layers.Conv3D(4, 1, data_format="channels_first")
+    weights = tf.random.normal([2, 4, 3, 3, 4])
+    with tf_conv3d_grad.patch_tensorflow(), tf.GradientTape() as tape:
+      loss = tf.reduce_sum(layer(tf.ones([2, 2, 3, 3, 4])) * weights)
+    gradient = tape.gradient(loss, layer.bias.value)
+    np.testing.assert_allclose(gradient, np.sum(weights, axis=(0, 2, 3, 4)), rtol=1e-4, atol=1e-4)
+
+  @parameterized.parameters(
+    ([2, 3, 3, 3, 3], [1, 1, 1, 1, 3]),
+    ([2, 3, 3, 3, 3], [1, 1, 3, 3, 3]),
+    ([2, 3, 4, 5, 6], [1, 3, 1, 1, 1]),
+    ([2, 3, 3, 3, 3], [3]),
+    ([2, 3, 3, 3, 3], [2, 3, 3, 3, 3]),
+    ([2, 1, 3, 4, 1], [1, 1, 1, 1, 1]),
+    ([3, 3], [3]),
+  )
+  def test_other_sums_are_keras_s(self, first, second):
+    one, other = tf.random.normal(first), tf.random.normal(second)
+    with tf_conv3d_grad.patch_tensorflow():
+      np.testing.assert_array_equal(keras.ops.add(one, other), one + other)
+      np.testing.assert_array_equal(keras.ops.add(one, 1), one + 1)
+      self.assertEqual(keras.ops.add(tf.ones(first, tf.float16), other).dtype, tf.float32)
+
+  def test_with_an_unknown_shape(self):
+    one, other = tf.random.normal([2, 3, 4, 4, 3]), tf.random.normal([1, 3, 1, 1, 1])
+    with tf_conv3d_grad.patch_tensorflow():
+      for shape in ([None, 3, None, None, None], [None] * 5):
+        added = tf.function(keras.ops.add, input_signature=[tf.TensorSpec(shape)] * 2)
+        np.testing.assert_array_equal(added(one, other), one + other)
+
+
 class SavingTest(parameterized.TestCase):
   @parameterized.parameters(*FORMATS)
   def test_a_model_is_saved_and_exported(self, data_format):
@@ -299,6 +349,13 @@ class MissingTest(absltest.TestCase):
     finally:
       nn.conv = conv
 
+  def test_a_keras_without_the_addition_is_warned_of(self):
+    with mock.patch.object(numpy, "add"):
+      del numpy.add
+      with self.assertWarnsRegex(UserWarning, f"Keras {keras.__version__} has no .*numpy.add; a "):
+        with tf_conv3d_grad.patch_tensorflow():
+          self.assertTrue(hasattr(nn.conv, "__wrapped__"))
+
   def test_without_wrapt_a_keras_that_is_imported_is_covered(self):
     with contextlib.ExitStack() as stack:
       stack.enter_context(mock.patch.object(keras_convolutions, "wrapt", None))
@@ -314,10 +371,11 @@ class MissingTest(absltest.TestCase):
           pass
 
   def test_off_again_it_is_the_very_function(self):
-    before = nn.conv
-    with tf_conv3d_grad.patch_tensorflow():
-      self.assertIsNot(nn.conv, before)
-    self.assertIs(nn.conv, before)
+    for module, name in ((nn, "conv"), (numpy, "add")):
+      before = getattr(module, name)
+      with tf_conv3d_grad.patch_tensorflow():
+        self.assertIsNot(getattr(module, name), before)
+      self.assertIs(getattr(module, name), before)
 
 
 if __name__ == "__main__":

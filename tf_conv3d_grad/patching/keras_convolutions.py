@@ -5,6 +5,10 @@ makes a new `tf.function(jit_compile=True)` at every call of one. The ops of thi
 With the patch on, Keras's function and tf_keras's method call `tf.nn.convolution`, which is
 compiled where the model is.
 
+Keras adds a layer's bias along the width, channels first, where the result is as wide as it has
+channels. That is mended here as well, or an eager call and a graph would differ: in a graph
+TensorFlow's optimizer joins bias and convolution, and adds along the channels.
+
 Keras is not imported here. It may be imported before `patch_tensorflow` or after it.
 """
 
@@ -86,26 +90,39 @@ def _apply(name: str, package: ModuleType) -> None:
   if _undo is None or name in _done:
     return
   _done.add(name)
-  found = _REPLACE[name](package)
-  if found is not None:
-    owner, attribute, replacement = found
+  for owner, attribute, replacement in _REPLACE[name](package):
     _undo.callback(setattr, owner, attribute, vars(owner)[attribute])
-    setattr(owner, attribute, replacement)
+    setattr(owner, attribute, tf.autograph.experimental.do_not_convert(replacement))
 
 
-def _keras(package: ModuleType) -> tuple[Any, str, Any] | None:
-  """Returns what to replace in Keras 3: owner, name and replacement."""
+# What to replace: owner, name and replacement.
+_Replacements = Iterator[tuple[Any, str, Callable[..., Any]]]
+
+
+def _keras(package: ModuleType) -> _Replacements:
+  """Yields what to replace in Keras 3."""
   try:
     if package.config.backend() != "tensorflow":
-      return None
-    module = sys.modules["keras.src.backend.tensorflow.nn"]
-    original = module.conv
+      return
+    nn = sys.modules["keras.src.backend.tensorflow.nn"]
+    yield nn, "conv", _conv(package, nn.conv)
   except (AttributeError, KeyError):
     _warn(
       f"Keras {_version(package)} has no keras.src.backend.tensorflow.nn.conv",
       "it compiles 3-D convolutions with channels first or groups by themselves, as it did",
     )
-    return None
+  try:
+    numpy = sys.modules["keras.src.backend.tensorflow.numpy"]
+    yield numpy, "add", _add(numpy.add)
+  except (AttributeError, KeyError):
+    _warn(
+      f"Keras {_version(package)} has no keras.src.backend.tensorflow.numpy.add",
+      "a bias with channels first is added as it was",
+    )
+
+
+def _conv(package: ModuleType, original: Callable[..., Any]) -> Callable[..., Any]:
+  """Returns Keras's convolution without the compilation of its own."""
 
   @functools.wraps(original)
   def conv(
@@ -126,11 +143,26 @@ def _keras(package: ModuleType) -> tuple[Any, str, Any] | None:
     # Another rank; or an empty result, which versions of Keras refuse or not.
     return original(inputs, kernel, strides, padding, data_format, dilation_rate)
 
-  return module, "conv", tf.autograph.experimental.do_not_convert(conv)
+  return conv
 
 
-def _tf_keras(package: ModuleType) -> tuple[Any, str, Any] | None:
-  """Returns what to replace in tf_keras, which is Keras 2: owner, name and replacement."""
+def _add(original: Callable[..., Any]) -> Callable[..., Any]:
+  """Returns Keras's addition, which takes a vector along the channels for what it is."""
+
+  @functools.wraps(original)
+  def add(x1: Any, x2: Any) -> Any:
+    if _is_volume(x1) and _is_volume(x2) and x1.dtype == x2.dtype and x1.shape[1] is not None:
+      channels = x1.shape[1]
+      # Keras asks first whether the vector is as long as the last axis, and adds along that.
+      if x1.shape[4] == channels and tuple(x2.shape) == (1, channels, 1, 1, 1):
+        return tf.nn.bias_add(x1, tf.reshape(x2, [channels]), data_format="NCDHW")
+    return original(x1, x2)
+
+  return add
+
+
+def _tf_keras(package: ModuleType) -> _Replacements:
+  """Yields what to replace in tf_keras, which is Keras 2."""
   name = "_jit_compiled_convolution_op"
   try:
     owner = sys.modules["tf_keras.src.layers.convolutional.base_conv"].Conv
@@ -140,24 +172,24 @@ def _tf_keras(package: ModuleType) -> tuple[Any, str, Any] | None:
       f"tf_keras {_version(package)} has no Conv.{name}",
       "it compiles grouped 3-D convolutions by themselves, as it did",
     )
-    return None
+    return
 
   def convolution_op(self: Any, inputs: Any, kernel: Any) -> Any:
     if self.rank == 3:
       return self.convolution_op(inputs, kernel)
     return original.__get__(self, type(self))(inputs, kernel)
 
-  return owner, name, tf.autograph.experimental.do_not_convert(convolution_op)
+  yield owner, name, convolution_op
 
 
-_REPLACE: dict[str, Callable[[ModuleType], tuple[Any, str, Any] | None]] = {
+_REPLACE: dict[str, Callable[[ModuleType], _Replacements]] = {
   "keras": _keras,
   "tf_keras": _tf_keras,
 }
 
 
 def _is_volume(inputs: Any) -> bool:
-  """Returns whether an input of a convolution has three spatial axes."""
+  """Returns whether a tensor has three spatial axes, beside its batch and its channels."""
   try:
     return len(inputs.shape) == 5
   except (AttributeError, TypeError, ValueError):  # no tensor, or one of unknown rank
