@@ -222,7 +222,8 @@ def upsampling(dtype, data_format):
   """A network that doubles a volume's lengths, after a dilated layer."""
   keras.utils.set_random_seed(0)
   options = dict(padding="same", data_format=data_format, dtype=dtype)
-  shape = (2, 4, 5, 3) if data_format == "channels_first" else (4, 5, 3, 2)
+  # No width is a number of channels: Keras would add the bias along it, channels first.
+  shape = (2, 4, 5, 6) if data_format == "channels_first" else (4, 5, 6, 2)
   return keras.Sequential([
     keras.layers.Input(shape, dtype=dtype),
     keras.layers.Conv3DTranspose(3, 3, dilation_rate=2, **options),
