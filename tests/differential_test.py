@@ -18,6 +18,7 @@ from tf_conv3d_grad.conformance import differential, oracle, reference
 from tf_conv3d_grad.conformance.case import DATA_FORMATS, DTYPES, PADDINGS, Case, random_case
 from tf_conv3d_grad.conformance.direction import BWD_D, BWD_W, DIRECTIONS, FWD
 from tf_conv3d_grad.conformance.reference import Reference
+from tf_conv3d_grad.tensorflow import private
 
 BASE_SEED = int(os.environ.get("TF_CONV3D_GRAD_TEST_SEED", "0"))
 # Of the younger two there are 3,072 each.
@@ -184,6 +185,31 @@ class ReportTest(parameterized.TestCase):
       Case.parse("mb3_id4x2x9_ic1oc1_k3s5d1_ndhwc_f32_valid"), dtype=dtype
     )
     self.assertIsNone(reference.raw(case, case.arguments()))
+
+  @parameterized.parameters(
+    ("f32", "fwd", "compiled"), ("f32", "bwd_w", "compiled"), ("f32", "bwd_d", "eager"),
+    ("bf16", "fwd", "compiled"),
+  )  # fmt: skip
+  def test_tensorflow_is_not_asked_where_onednn_reads_what_nobody_has_written(
+    self, dtype, direction, route
+  ):
+    # One in channel, and two taps over an output one cell wide.
+    case = Case.parse(f"mb2_id1x2x1_ic1oc1_k1x1x2s1x1x2d1_ndhwc_{dtype}_{direction}")
+    if not private.onednn_enabled(tf.as_dtype(case.dtype)):
+      self.skipTest("no oneDNN")
+    self.assertEqual(reference.raw(case, case.arguments()).route, route)
+    two = dataclasses.replace(case, input_size=(1, 2, 4), dtype="float32")
+    self.assertEqual(reference.raw(two, two.arguments()).route, "eager")
+
+  def test_a_result_whose_products_cancel_is_measured_by_them(self):
+    # One cell, the sum of two products that are 50 times as large.
+    case = Case.parse("mb1_id1_ic1oc2_k3s1d1_ndhwc_f32")
+    report = differential.run(case, seed=713019, ways=("eager",))
+    self.assertTrue(report.passed, report)
+    exact = oracle.exact(case, case.arguments(713019))
+    off = (exact * (1 + 5e-6)).astype("float32")
+    self.assertIsNotNone(differential.judge(case, off, exact)[1])
+    self.assertIsNone(differential.judge(case, off, exact, least_norm=50 * abs(exact.item()))[1])
 
   @parameterized.parameters(*DIRECTIONS)
   def test_a_right_result_passes(self, direction):

@@ -70,7 +70,9 @@ class ExplainTest(parameterized.TestCase):
     self.assertLen(rows, len(choices))
     for row, choice in zip(rows, choices):
       self.assertIn(f" {choice.lowering.name} ", row)
-      self.assertIn(" yes " if choice.compiled else " no ", row)
+      by_itself = " yes " if choice.compiled else " no "
+      inside = row.startswith("inside jit_compile=True")
+      self.assertIn(" with the rest " if inside else by_itself, row)
     self.assertTrue(rows[0].startswith("called  "), rows[0])
     self.assertIs(explanation.chosen, explanation.called[0])
     names = [choice.lowering.name for choice in explanation.called]

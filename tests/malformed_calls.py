@@ -96,6 +96,7 @@ def _add_sizes(op, argument):
   sizes = WELL_FORMED[op][argument]
   add("of length 1", [4], ("1", "[4]"))
   add("empty", np.array([], np.int32), "0")
+  add("an empty list", [], "[0]: []")
   add("scalar", 4)
   add("of length 4", sizes[:4], "4")
   add("of length 6", [*sizes, 1], "6")

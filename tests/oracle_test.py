@@ -114,6 +114,21 @@ class OracleTest(parameterized.TestCase):
     np.testing.assert_array_equal(oracle.exact(case, arguments), expected)
     self.assertEqual(expected.shape, case.result_shape)
 
+  @parameterized.product(direction=("fwd", "bwd_d", "bwd_w"), text=CASES[:2])
+  def test_the_usual_norm_is_that_over_random_signs(self, direction, text):
+    case = Case.parse(f"{text}_{direction}")
+    arguments = case.arguments(0)
+    rng = np.random.default_rng(0)
+    norms = []
+    for _ in range(300):
+      signed = {
+        name: arguments[name] * rng.choice([-1.0, 1.0], arguments[name].shape)
+        for name in case.direction.operands
+      }
+      norms.append(np.linalg.norm(oracle.exact(case, signed)))
+    mean_square = np.mean(np.square(norms))
+    self.assertAlmostEqual(oracle.usual_norm(case, arguments) / np.sqrt(mean_square), 1, delta=0.1)
+
   def test_groups_are_independent_convolutions_side_by_side(self):
     case = Case.parse("mb2_id4x5x3_ic6oc4g2_k3x2x2s2x1x1d1x2x1_ndhwc_f64")
     half = dataclasses.replace(case, groups=1, in_channels=3, out_channels=2)

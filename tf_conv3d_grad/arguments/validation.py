@@ -278,7 +278,7 @@ def _static_vector(name: str, given: Any) -> list[int] | None:
         whole = array.astype(np.int64)
       if np.array_equal(whole, array):
         array = whole
-    if array.dtype.kind not in "iu":
+    if array.dtype.kind not in "iu" and array.size:  # an empty list has no dtype to speak of
       checks.fail_dtype(
         f"{name} must have one of the dtypes int32, int64, got {_brief(given)}"
       )

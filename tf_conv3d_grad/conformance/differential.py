@@ -91,6 +91,8 @@ def run(
   ways = tuple(ways or DEFAULT_WAYS)
   arguments = case.arguments(seed)
   exact = oracle.exact(case, arguments)
+  # The products of a result of few cells may cancel by chance, but not their rounding errors.
+  least_norm = oracle.usual_norm(case, arguments)
   failures = []
   failed_ways = []
 
@@ -104,7 +106,7 @@ def run(
       failed_ways.append(way)
       failures.append(f"{way}: {type(error).__name__}: {_one_line(error)}")
       continue
-    errors[way], failure = judge(case, result, exact)
+    errors[way], failure = judge(case, result, exact, least_norm=least_norm)
     if failure is None and np.any(np.where(untouched, result.astype(np.float64), 0)):
       failure = "a cell that no term reaches is not zero"
     if failure:
@@ -114,14 +116,14 @@ def run(
   raw = reference.raw(case, arguments)
   raw_error = None
   if raw is not None:
-    raw_error, failure = judge(case, raw.value, exact, RAW_TOLERANCE)
+    raw_error, failure = judge(case, raw.value, exact, RAW_TOLERANCE, least_norm=least_norm)
     if failure:
       failures.append(f"the oracle and TensorFlow's own op ({raw.route}) disagree: {failure}")
   return Report(
     case=case,
     seed=seed,
     errors=errors,
-    tolerance=relative_tolerance(exact, case.dtype),
+    tolerance=relative_tolerance(exact, case.dtype, least_norm=least_norm),
     raw_route="absent" if raw is None else raw.route,
     raw_error=raw_error,
     failures=tuple(failures),
@@ -135,6 +137,7 @@ def judge(
   exact: np.ndarray,
   tolerances: dict[str, float] | None = None,
   roundings: float = ROUNDINGS,
+  least_norm: float = 0.0,
 ) -> tuple[float, str | None]:
   """Compares one result to the exact one.
 
@@ -144,6 +147,7 @@ def judge(
     exact: The exact result in float64.
     tolerances: Relative tolerances by dtype; `TOLERANCE` unless given.
     roundings: For other dtypes, the error allowed in multiples of one rounding's.
+    least_norm: What errors are relative to where the exact result's norm is smaller.
 
   Returns:
     The relative error in the 2-norm, and a sentence on what is wrong or None.
@@ -152,18 +156,21 @@ def judge(
     return np.inf, f"the shape must be {exact.shape}, got {result.shape}"
   if result.dtype != tf.as_dtype(case.dtype).as_numpy_dtype:
     return np.inf, f"the dtype must be {case.dtype}, got {result.dtype}"
-  error = relative_error(result, exact)
-  tolerance = relative_tolerance(exact, case.dtype, tolerances or TOLERANCE, roundings)
+  error = relative_error(result, exact, least_norm)
+  tolerance = relative_tolerance(exact, case.dtype, tolerances, roundings, least_norm)
   # Written so that NaN fails.
   if not error <= tolerance:
     return error, f"the relative error must be at most {tolerance:.2e}, got {error:.2e}"
   return error, None
 
 
-def relative_error(result: np.ndarray, exact: np.ndarray) -> float:
-  """Returns the relative error in the 2-norm; without a unit of measure, any error is infinite."""
+def relative_error(result: np.ndarray, exact: np.ndarray, least_norm: float = 0.0) -> float:
+  """Returns the relative error in the 2-norm; without a unit of measure, any error is infinite.
+
+  It is relative to the norm of the exact result, or to `least_norm` if that is more.
+  """
   error = np.linalg.norm(np.asarray(result).astype(np.float64).ravel() - exact.ravel())
-  norm = np.linalg.norm(exact.ravel())
+  norm = max(np.linalg.norm(exact.ravel()), least_norm)
   if norm == 0:
     return 0.0 if error == 0 else np.inf
   return float(error / norm)
@@ -174,6 +181,7 @@ def relative_tolerance(
   dtype: str,
   tolerances: dict[str, float] | None = None,
   roundings: float = ROUNDINGS,
+  least_norm: float = 0.0,
 ) -> float:
   """Returns the relative error in the 2-norm that a result of the given dtype may have.
 
@@ -185,7 +193,7 @@ def relative_tolerance(
   if dtype in tolerances:
     return tolerances[dtype]
   rounded = exact.astype(tf.as_dtype(dtype).as_numpy_dtype)
-  return roundings * relative_error(rounded, exact) + tolerances["float32"]
+  return roundings * relative_error(rounded, exact, least_norm) + tolerances["float32"]
 
 
 def _with_static_shape(op: Op, case: Case) -> Op:

@@ -33,6 +33,22 @@ def exact(case: Case, arguments: dict[str, Any]) -> np.ndarray:
   return functions[case.direction](case, *operands)
 
 
+def usual_norm(case: Case, arguments: dict[str, Any]) -> float:
+  """Returns the 2-norm of the exact result in the root mean square over all signs of the operands.
+
+  With signs drawn at random the products are uncorrelated, so their squares add up.
+
+  Args:
+    case: The `Case`.
+    arguments: As for `exact`.
+  """
+  squares = {
+    name: np.square(np.asarray(arguments[name]).astype(np.float64))
+    for name in case.direction.operands
+  }
+  return float(np.sqrt(np.sum(exact(case, squares))))
+
+
 def conv3d(case: Case, x: np.ndarray, filter: np.ndarray) -> np.ndarray:
   """Returns the convolution of `x` with `filter`, as `tf.nn.conv3d` defines it.
 

@@ -76,7 +76,9 @@ class Explanation:
       ("inside jit_compile=True", self.inside_jit),
     ):
       for place, choice in enumerate(choices):
-        rows.append((f"{where}{'' if place == 0 else ', instead'}", *_row(choice)))
+        by_itself = "yes" if choice.compiled else "no"
+        compiled = "with the rest" if choices is self.inside_jit else by_itself
+        rows.append((f"{where}{'' if place == 0 else ', instead'}", *_row(choice, compiled)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
     table.insert(1, "  ".join("-" * width for width in widths))
@@ -210,8 +212,7 @@ def _known_or_unknown(input_sizes: Any) -> Any:
   return _placeholder(input_sizes) if value is None else value
 
 
-def _row(offer: Offer) -> tuple[str, ...]:
+def _row(offer: Offer, compiled: str) -> tuple[str, ...]:
   held = "?" if offer.cost is None else f"{offer.cost.column_bytes / 2**20:.1f} MiB"
   predicted = "?" if offer.cost is None else f"{offer.cost.seconds * 1e3:.3g} ms"
-  compiled = "yes" if offer.compiled else "no"
   return offer.lowering.name, compiled, held, predicted, str(offer.plan)
