@@ -19,6 +19,7 @@ import linecache
 import os
 import pathlib
 import random
+import re
 import signal
 import sys
 import time
@@ -33,9 +34,11 @@ from cosmic_ray.ast import ast_nodes, get_ast
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-# The tests that could know, besides the one of the module's name. Where a class is named, all of
-# the tests run with all of their parameters; else with the sample that `make test` runs.
-_OVERLAP_ADD = ["overlap_add_test", "policy_test", "cost_test"]
+# The tests that could know, besides those of the module's and its folder's name. Where a class is
+# named, all of the tests run with all of their parameters; else with the sample that `make test`
+# runs.
+_COSTS = ["cost_test", "offers_test", "policy_test"]
+_PATCH = ["patch_test", "graphs_test"]
 _TESTS = {
   "problem/axis.py": ["geometry_test"],
   "problem/definition.py": ["axis_test"],
@@ -43,26 +46,43 @@ _TESTS = {
   "arguments/checks.py": ["validation_test", "known_values_test"],
   "planning/policy.py": ["cost_test", "registration_test"],
   "planning/tuning_file.py": ["autotune_test"],
-  "execution/execute.py": ["eager_calls_test", "known_values_test", "compiled_test"],
+  "execution/execute.py": ["eager_calls_test", "known_values_test", "compiled_test", "calling_test"],
   "execution/compiled.py": ["eager_calls_test", "threads_test"],
   "lowering/accumulation.py": ["accuracy_test"],
-  "lowering/kernel/__init__.py": ["kernel_test", "policy_test", "known_values_test"],
-  "lowering/kernel/run.py": ["kernel_test"],
-  "lowering/overlap_add/__init__.py": _OVERLAP_ADD,
-  "lowering/overlap_add/columns.py": _OVERLAP_ADD,
-  "lowering/overlap_add/costs.py": ["cost_test", "offers_test", "policy_test"],
+  "lowering/flip.py": ["flipped_test", "xla_onednn_test"],
+  "lowering/im2col/__init__.py": ["policy_test", "nonfinite_test"],
+  "lowering/im2col/costs.py": _COSTS,
+  "lowering/im2col/plan.py": ["policy_test", "memory_test"],
+  "lowering/kernel/__init__.py": ["policy_test", "known_values_test", "nonfinite_test"],
+  "lowering/kernel/costs.py": _COSTS,
+  "lowering/kernel/eager.py": ["eager_calls_test"],
+  "lowering/onednn.py": ["kernel_test", "xla_onednn_test"],
+  "lowering/overlap_add/__init__.py": ["policy_test", "cost_test"],
+  "lowering/overlap_add/columns.py": ["policy_test", "cost_test"],
+  "lowering/overlap_add/costs.py": _COSTS,
   "lowering/overlap_add/offers.py": ["policy_test"],
-  "lowering/overlap_add/run.py": _OVERLAP_ADD,
-  "lowering/overlap_add/sums.py": _OVERLAP_ADD,
+  "lowering/overlap_add/run.py": ["policy_test", "cost_test"],
+  "lowering/overlap_add/sums.py": ["policy_test", "cost_test"],
+  "lowering/shifts.py": ["im2col_test", "overlap_add_test"],
+  "lowering/tiles.py": ["im2col_test", "overlap_add_test"],
+  "lowering/xla_onednn/__init__.py": ["policy_test", "nonfinite_test"],
+  "lowering/xla_onednn/costs.py": _COSTS,
   "ops/call.py": ["eager_calls_test", "known_values_test"],
   "ops/conv3d.py": ["eager_calls_test", "known_values_test"],
   "ops/conv3d_backprop_filter.py": ["eager_calls_test", "known_values_test"],
   "ops/conv3d_backprop_input.py": ["eager_calls_test", "known_values_test"],
-  "ops/derivatives.py": ["graphs_test"],
+  "ops/derivatives.py": ["graphs_test", "mixed_derivatives_test"],
+  "patching/convolutions.py": ["patch_test"],
   "patching/patch.py": ["registered_gradients_test"],
+  "patching/registered_gradients.py": _PATCH,
 }
-# What follows from annotations only.
-_NEVER = "core/ReplaceBinaryOperator_BitOr_"
+# What changes nothing: what is in annotations only, and comparisons of what there is once.
+_NEVER = re.compile(
+  "core/ReplaceBinaryOperator_BitOr_|"
+  "core/ReplaceComparisonOperator_(Is_Eq|IsNot_NotEq|Eq_Is|NotEq_IsNot)$"
+)
+# A fitted constant, which is as good if it is one more.
+_CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*\b.* = ")
 
 
 def main() -> int:
@@ -107,8 +127,9 @@ def _mutate(module: pathlib.Path, sample: int | None, generator: random.Random) 
 def _tests(module: pathlib.Path) -> list[str]:
   """Returns what pytest is to run for a module."""
   found = _TESTS.get(module.relative_to("tf_conv3d_grad").as_posix(), [])
-  if (ROOT / "tests" / f"{module.stem}_test.py").exists():
-    found = [f"{module.stem}_test", *found]
+  for name in (module.parent.name, module.stem):
+    if (ROOT / "tests" / f"{name}_test.py").exists():
+      found = [f"{name}_test", *found]
   if not found:
     raise SystemExit(f"mutants: no test file for {module}: name some in _TESTS")
   files = (test.partition("::") for test in dict.fromkeys(found))
@@ -118,12 +139,17 @@ def _tests(module: pathlib.Path) -> list[str]:
 def _mutations(source: str) -> list[tuple[str, int]]:
   """Returns the mutants of a module: an operator's name, and which of its places is changed."""
   nodes = list(ast_nodes(get_ast(source)))
+  lines = source.splitlines()
   found = []
   for name in plugins.operator_names():
     kind = plugins.get_operator(name)
-    if not kind.arguments() and not name.startswith(_NEVER):
-      places = sum(len([*kind().mutation_positions(node)]) for node in nodes)
-      found += [(name, occurrence) for occurrence in range(places)]
+    if not kind.arguments() and not _NEVER.match(name):
+      places = (place for node in nodes for place in kind().mutation_positions(node))
+      found += [
+        (name, occurrence)
+        for occurrence, ((line, _), _) in enumerate(places)
+        if not _CONSTANT.match(lines[line - 1])
+      ]
   return found
 
 

@@ -170,7 +170,7 @@ def relative_error(result: np.ndarray, exact: np.ndarray, least_norm: float = 0.
   It is relative to the norm of the exact result, or to `least_norm` if that is more.
   """
   error = np.linalg.norm(np.asarray(result).astype(np.float64).ravel() - exact.ravel())
-  norm = max(np.linalg.norm(exact.ravel()), least_norm)
+  norm = max(float(np.linalg.norm(exact.ravel())), least_norm)
   if norm == 0:
     return 0.0 if error == 0 else np.inf
   return float(error / norm)
