@@ -22,7 +22,7 @@ from tf_conv3d_grad.lowering.interface import Offer
 from tf_conv3d_grad.lowering.overlap_add import OverlapAdd
 from tf_conv3d_grad.planning import autotune, policy, tuning_file
 from tf_conv3d_grad.problem.functions import BACKPROP_INPUT
-from tf_conv3d_grad.tensorflow import private
+from tf_conv3d_grad.tensorflow import private, xla_onednn
 from tf_conv3d_grad.tensorflow.environment import Environment
 
 CASE = Case.parse("mb1_id5x4x6_ic2oc3_k3s2d1_ndhwc_f32")
@@ -162,6 +162,31 @@ class TimingTest(AutotuneTestCase):
     (winner,) = json.loads(tuning_file.path().read_text())["winners"].values()
     self.assertNotEqual(winner, failed[0].fields())
 
+  def test_what_is_wrong_with_one_is_said_once(self):
+    compute = autotune._fastest
+
+    def fragile(function, problem, environment, candidates, by_offer):
+      def make(offer):
+        if offer == candidates[0]:
+          return mock.Mock(side_effect=tf.errors.InternalError(None, None, "broken"))
+        return by_offer(offer)
+
+      return compute(function, problem, environment, candidates, make)
+
+    self.enter_context(mock.patch.object(autotune, "_fastest", fragile))
+    self.addCleanup(autotune._warn.cache_clear)
+    with self.assertWarnsRegex(RuntimeWarning, "not timed, as it raised InternalError: broken"):
+      self.assert_call_is_right()
+
+  def test_with_and_without_onednn_in_xla_it_is_timed_apart(self):
+    timed = self.counted()
+    kinds = set()
+    for setting in ("1", "0", "1"):
+      with mock.patch.dict(os.environ, {xla_onednn.ENVIRONMENT_VARIABLE: setting}):
+        self.assert_call_is_right()
+        kinds.add(Environment.here(tf.float32).xla_onednn)
+    self.assertEqual(timed.call_count, len(kinds))
+
   def test_candidates_that_xla_cannot_compile_are_left_out(self):
     broken = failing_in_xla(OverlapAdd.backprop_input)
     self.enter_context(mock.patch.object(OverlapAdd, "backprop_input", broken))
@@ -289,6 +314,21 @@ class FileTest(AutotuneTestCase):
     self.assert_call_is_right()
     self.assertEqual(timed.call_count, 1)
     self.assertEqual(json.loads(self.file.read_text())["format"], current)
+
+  def test_there_is_one_for_each_instruction_set_and_number_of_threads(self):
+    paths = {self.file}
+    for setting in ("AVX2", "AVX512_CORE"):
+      with mock.patch.dict(os.environ, ONEDNN_MAX_CPU_ISA=setting):
+        tuning_file._made_by.cache_clear()
+        paths.add(tuning_file.path())
+    with mock.patch.object(
+      tf.config.threading, "get_intra_op_parallelism_threads", return_value=77
+    ):
+      tuning_file._made_by.cache_clear()
+      paths.add(tuning_file.path())
+    tuning_file._made_by.cache_clear()
+    self.assertLen(paths, 4)
+    self.assertEqual(tuning_file.path(), self.file)
 
   def test_it_is_its_owners_only(self):
     self.assertEqual(stat.S_IMODE(self.file.stat().st_mode), 0o600)

@@ -605,8 +605,7 @@ class JitCompileTest(testing.OpTestCase):
   @parameterized.parameters("yes", None, 2, "AUTO ")
   def test_another_mode_is_refused(self, mode):
     with self.assertRaisesRegex(ValueError, "mode"):
-      with tf_conv3d_grad.jit_compile(mode):
-        pass
+      tf_conv3d_grad.jit_compile(mode)  # before any block begins
 
 
 class EnvironmentVariableTest(parameterized.TestCase):

@@ -1,5 +1,6 @@
 """Calls that XLA compiles, and what runs where it cannot."""
 
+import dataclasses
 import warnings
 from unittest import mock
 
@@ -11,7 +12,7 @@ from tests import testing
 from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case
-from tf_conv3d_grad.execution import compiled, eager_calls
+from tf_conv3d_grad.execution import compiled, eager_calls, execute
 from tf_conv3d_grad.lowering.im2col import Im2col
 from tf_conv3d_grad.lowering.overlap_add import OverlapAdd
 from tf_conv3d_grad.planning import policy
@@ -147,6 +148,26 @@ class FailedCompilationTest(testing.OpTestCase):
     for length, taps, stride in zip(case.input_size, case.taps, case.strides):
       self.assertIn(f"input={length}", message)
       self.assertIn(f"taps={taps}, stride={stride}", message)
+
+  def test_what_was_planned_for_the_inside_of_xla_runs_outside_of_it(self):
+    # Autotuning compiles, by itself, what a larger compiled function would have in it.
+    case = Case.parse("mb1_id4x5x6_ic2oc3_k3s1d1_ndhwc_f32")
+    self.break_for_xla(OverlapAdd, "backprop_input")
+    problem, filter, out_backprop = validation.validate(BACKPROP_INPUT, **case.arguments())
+    inside = dataclasses.replace(Environment.here(problem.dtype), in_xla=True)
+    offers = policy.candidates(BACKPROP_INPUT, problem, inside)
+    offer = next(offer for offer in offers if offer.lowering.name == "overlap_add")
+    chosen = []
+    choose = policy.choose
+
+    def watched(function, problem, environment):
+      chosen.append(environment)
+      return choose(function, problem, environment)
+
+    compute = execute.by_offer(BACKPROP_INPUT, problem, inside, offer._replace(compiled=True))
+    with mock.patch.object(policy, "choose", watched), self.assertWarns(RuntimeWarning):
+      self.assert_right(case, case.arguments(), compute(filter, out_backprop))
+    self.assertEqual([(each.in_xla, each.mode) for each in chosen], [(False, False)])
 
   def test_the_derivatives_run_uncompiled_too(self):
     case = Case.parse("mb1_id4x5x6_ic2oc3_k3s1d1_ndhwc_f32")

@@ -289,6 +289,12 @@ class RefusedTest(ConvertTestCase):
     self.assertIn("must not be inside of", self.refused())
     self.assertNotIn("target", {path.name for path in self.source.iterdir()})
 
+  def test_a_report_in_no_folder(self):
+    saved_models.of_case(FIRST, self.source)
+    file = self.folder / "nowhere" / "report.json"
+    self.convert("--json", str(file), "--no-compare", status=1)
+    self.assertFalse(self.target.exists())
+
   def test_a_destination_in_no_folder(self):
     saved_models.of_case(FIRST, self.source)
     self.target = self.folder / "nowhere" / "target"

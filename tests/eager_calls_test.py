@@ -11,6 +11,7 @@ from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.execution import compiled, eager_calls, execute
 from tf_conv3d_grad.planning import autotune
 from tf_conv3d_grad.problem.functions import ALL
+from tf_conv3d_grad.tensorflow import xla_onednn
 
 ARE_QUICK = True
 
@@ -116,11 +117,14 @@ class EagerCallsTest(parameterized.TestCase):
     ("filter", cells(2, 2, 2, 2, 4)),
     ("out_backprop", cells(1, 3, 3, 4, 3)),
     ("input_sizes", [1.0, 5.0, 6.0, 6.0, 2.0]),  # equal to the right ones, as a key
+    ("strides", [1, 2 + 0j, 2, 2, 1]),
+    ("dilations", [1 + 0j] * 5),
   )
   def test_one_that_a_change_makes_malformed_is_refused_after_a_right_one(self, name, value):
     right = {**BACKPROP_INPUT, "input_sizes": [1, 5, 6, 6, 2], "data_format": "NDHWC"}
     call("Conv3DBackpropInputV2", tensors(right))
-    with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "must"):
+    refusals = (tf.errors.InvalidArgumentError, TypeError)  # the latter for attributes
+    with self.assertRaisesRegex(refusals, "must"):
       call("Conv3DBackpropInputV2", tensors({**right, name: value}))
 
   def test_in_another_mode_it_is_planned_anew(self):
@@ -130,6 +134,13 @@ class EagerCallsTest(parameterized.TestCase):
         result = call("Conv3D", tensors(CONV3D))
       np.testing.assert_array_equal(result, call("Conv3D", CONV3D))
       self.assertLen(compiled.kept(), count)
+
+  def test_so_it_is_once_onednn_is_not_wanted_inside_of_xla(self):
+    with mock.patch.object(execute, "prepared", wraps=execute.prepared) as planned:
+      for setting, count in (("1", 1), ("0", 2), ("1", 2)):
+        with mock.patch.dict("os.environ", {xla_onednn.ENVIRONMENT_VARIABLE: setting}):
+          call("Conv3D", tensors(CONV3D))
+        self.assertEqual(planned.call_count, count)
 
   def test_so_it_is_once_autotuning_is_on(self):
     with mock.patch.object(execute, "prepared", wraps=execute.prepared) as planned:

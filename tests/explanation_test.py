@@ -1,5 +1,6 @@
 """What explain() says of a call."""
 
+import dataclasses
 from unittest import mock
 
 import tensorflow as tf
@@ -77,6 +78,12 @@ class ExplainTest(parameterized.TestCase):
     self.assertIs(explanation.chosen, explanation.called[0])
     names = [choice.lowering.name for choice in explanation.called]
     self.assertContainsSubset({"kernel", "overlap_add"}, names)
+
+  def test_of_an_empty_result_it_says_that_nothing_runs(self):
+    none = Case.parse("mb0_id8_ic4oc4_k3s1d1_ndhwc_f32")
+    self.assertIn("none of these runs", str(explain(**none.arguments(0))))
+    some = dataclasses.replace(none, batch=1)
+    self.assertNotIn("none of these runs", str(explain(**some.arguments(0))))
 
   @parameterized.parameters((8, False), (48, True))
   def test_a_graph_may_compile_what_eager_code_calls_as_it_is(self, length, compiled):

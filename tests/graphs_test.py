@@ -4,6 +4,9 @@ Branches, loops of TensorFlow 1, sparse upstream gradients, frozen and imported 
 loops in each other.
 """
 
+import gc
+import weakref
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
@@ -212,6 +215,20 @@ class V1LoopTest(GraphsTestCase):
           self.assert_gradients(
             CASE, [gradient / 3 for gradient in gradients], np.ones(CASE.input_sizes)
           )
+
+
+class ForgottenTest(GraphsTestCase):
+  @parameterized.parameters(*MODES)
+  def test_a_graph_is_freed_when_nobody_has_it(self, mode):
+    filter, out_backprop = testing.tensors(CASE)
+    graph = tf.Graph()
+    with graph.as_default(), tf_conv3d_grad.jit_compile(mode):
+      operands = [tf.compat.v1.placeholder(t.dtype, t.shape) for t in (filter, out_backprop)]
+      tf.gradients(op(CASE, *operands), operands)
+    freed = weakref.ref(graph)
+    del graph, operands
+    gc.collect()
+    self.assertIsNone(freed())
 
 
 class FrozenTest(GraphsTestCase):

@@ -189,6 +189,19 @@ class OpsTest(parameterized.TestCase):
       else:
         self.assertEqual(tf.size(call()), 0)
 
+  @parameterized.parameters(*FORMATS)
+  def test_so_it_is_of_arrays(self, data_format):
+    inputs, kernel = np.ones([1, 2, 2, 2, 2]), np.ones([3, 3, 3, 2, 2])
+    outcomes = []
+    with tf_conv3d_grad.patch_tensorflow():
+      for convert in (np.asarray, tf.constant):
+        try:
+          result = keras.ops.conv(convert(inputs), convert(kernel), data_format=data_format)
+          outcomes.append(result.shape)
+        except ValueError as error:
+          outcomes.append(str(error))
+    self.assertEqual(*outcomes)
+
 
 class BiasTest(parameterized.TestCase):
   """Layers with a result that is as wide as it has channels."""
@@ -306,6 +319,33 @@ with tf_conv3d_grad.patch_tensorflow():
       "import tf_conv3d_grad\ntf_conv3d_grad.patch_tensorflow()" + _AFTER + "assert is_ours",
       TF_USE_LEGACY_KERAS=None,
     )
+
+  def test_one_that_another_thread_is_importing_is_covered(self):
+    self.run_child("""
+import os, sys, tempfile, threading
+folder = tempfile.mkdtemp()
+os.makedirs(folder + "/tf_keras/src/layers/convolutional")
+for part in ("src", "src/layers", "src/layers/convolutional"):
+  open(f"{folder}/tf_keras/{part}/__init__.py", "w").close()
+open(folder + "/tf_keras/src/layers/convolutional/base_conv.py", "w").write(
+  "class Conv:\\n  def _jit_compiled_convolution_op(self, inputs, kernel): pass\\n"
+)
+open(folder + "/tf_keras/__init__.py", "w").write(
+  "import sys\\nsys.started.set()\\nsys.go_on.wait(20)\\n"
+  "from tf_keras.src.layers.convolutional import base_conv\\n"
+)
+import tf_conv3d_grad  # before: TensorFlow imports a tf_keras that it finds
+sys.path.insert(0, folder)
+sys.started, sys.go_on = threading.Event(), threading.Event()
+thread = threading.Thread(target=__import__, args=("tf_keras",))
+thread.start()
+sys.started.wait()
+threading.Timer(1, sys.go_on.set).start()
+tf_conv3d_grad.patch_tensorflow()
+thread.join()
+operation = sys.modules["tf_keras"].base_conv.Conv._jit_compiled_convolution_op
+assert "_tf_keras" in operation.__qualname__, operation
+""")
 
   def test_another_backend_is_left_alone(self):
     before = nn.conv

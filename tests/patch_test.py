@@ -427,6 +427,17 @@ class SwitchTest(parameterized.TestCase):
     tf_conv3d_grad.patch_tensorflow()
     self.assertTrue(is_on())
 
+  def test_nor_does_a_block_that_fails_to_begin(self):
+    patch = tf_conv3d_grad.patch_tensorflow()
+    tf_conv3d_grad.unpatch_tensorflow()
+    broken = mock.Mock(side_effect=RuntimeError("broken"))
+    with mock.patch.object(private, "gradient_registry", broken):
+      with self.assertRaisesRegex(RuntimeError, "broken"), patch:
+        pass
+    tf_conv3d_grad.patch_tensorflow()
+    tf_conv3d_grad.unpatch_tensorflow()
+    self.assertFalse(is_on())
+
   def test_threads_patch_and_unpatch_at_will(self):
     attributes = tensorflow_attributes()
     failures, barrier = [], threading.Barrier(8)

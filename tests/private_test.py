@@ -116,6 +116,19 @@ class OneDnnTest(parameterized.TestCase):
       self.assertEqual(private.onednn_enabled.__wrapped__(dtype), enabled)
 
 
+  @parameterized.parameters(private.onednn_enabled, private.xla_compiles)
+  def test_what_may_befall_any_call_is_no_answer(self, ask):
+    ask.cache_clear()
+    self.addCleanup(ask.cache_clear)
+    error = tf.errors.ResourceExhaustedError(None, None, "no memory")
+    with mock.patch.object(private, "raw_backprop_input", side_effect=error):
+      with mock.patch.object(tf, "function", side_effect=error):
+        with self.assertRaises(tf.errors.ResourceExhaustedError):
+          ask()
+    expected = ask.__wrapped__()
+    self.assertEqual(ask(), expected)
+
+
 def without_threads():
   """What Python 3.12 does while it ends, and any where the system has no more."""
   refusal = RuntimeError("can't create new thread at interpreter shutdown")

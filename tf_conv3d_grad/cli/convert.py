@@ -87,10 +87,10 @@ def convert(
           console.print_line(output, "there is no signature to compare", "yellow")
       bad = (comparison.DIFFERS, comparison.FAILS)
       wrong = [each for each in comparisons if each.status in bad]
-      if not wrong:
-        converted.publish()
       if json_file:
         _write_json(json_file, machine.facts(), converted, comparisons)
+      if not wrong:
+        converted.publish()
   except ModelError as error:
     raise _Refused(str(error)) from None
   if wrong:

@@ -14,6 +14,7 @@ from tf_conv3d_grad.tensorflow import mode, private, processor
 
 def facts() -> dict[str, Any]:
   """Returns versions, processor and devices by name."""
+  devices = tf.config.list_physical_devices()
   return {
     "tensorflow": tf.__version__,
     "tf_conv3d_grad": __version__,
@@ -22,7 +23,7 @@ def facts() -> dict[str, Any]:
     "system": f"{platform.system()} {platform.machine()}",
     "cpu": processor.name(),
     "cores": processor.cores(),
-    "devices": [device.name.removeprefix("/physical_device:") for device in _devices()],
+    "devices": [device.name.removeprefix("/physical_device:") for device in devices],
     "onednn": private.onednn_enabled(),
     "jit_compile": mode.current(),
   }
@@ -37,6 +38,3 @@ def lines(of: dict[str, Any]) -> list[str]:
     f"oneDNN {'on' if of['onednn'] else 'off'}; jit_compile mode {of['jit_compile']!r}",
   ]
 
-
-def _devices() -> list[Any]:
-  return tf.config.list_physical_devices()

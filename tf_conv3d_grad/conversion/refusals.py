@@ -94,9 +94,7 @@ def _of_convolution(node: Node, environment: Environment) -> str | None:
   dtype = node.dtype()
   if dtype not in _CONVOLVED:
     return None
-  is_onednn = environment.onednn and (
-    dtype == tf.float32 or (dtype == tf.bfloat16 and environment.onednn_bfloat16)
-  )
+  is_onednn = environment.is_onednn(dtype)
   reasons = []
   if layout(node) == OF_DATA_FORMAT[NCDHW] and not is_onednn:
     reasons.append("channels first")

@@ -55,6 +55,11 @@ def forget() -> None:
   _cache.clear()
 
 
+# Where a graph keeps its functions, and held while one is looked up.
+_ATTRIBUTE = "_tf_conv3d_grad_functions"
+_of_graphs = threading.RLock()
+
+
 class OfEachGraph:
   """A `tf.function` with a copy for each graph that calls it, and one for eager code.
 
@@ -65,25 +70,35 @@ class OfEachGraph:
 
   def __init__(self, make: Callable[[], Any]) -> None:
     self._make = make
-    self._by_graph: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+    self._made: weakref.WeakSet = weakref.WeakSet()
     self._eager: Any = None
-    self._lock = threading.RLock()
 
   def get(self) -> Any:
     """Returns the function for calls made here."""
     graph = private.outermost_graph()
-    with self._lock:
+    with _of_graphs:
       if graph is None:
-        self._eager = self._eager or self._make()
+        self._eager = self._eager or self._new()
         return self._eager
-      if graph not in self._by_graph:
-        self._by_graph[graph] = self._make()
-      return self._by_graph[graph]
+      # A function holds the graph in which it was traced. So the graph has to hold the function:
+      # kept here, by the graph, both would stay for ever.
+      functions = getattr(graph, _ATTRIBUTE, None)
+      if functions is None:
+        functions = {}
+        setattr(graph, _ATTRIBUTE, functions)
+      if self not in functions:
+        functions[self] = self._new()
+      return functions[self]
 
   def all(self) -> list[Any]:
     """Returns those that there are."""
-    with self._lock:
-      return [*self._by_graph.values(), *([self._eager] if self._eager else [])]
+    with _of_graphs:
+      return [*self._made]
+
+  def _new(self) -> Any:
+    made = self._make()
+    self._made.add(made)
+    return made
 
 
 class Compiled:

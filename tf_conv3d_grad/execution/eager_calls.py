@@ -18,7 +18,7 @@ from tf_conv3d_grad.execution import execute
 from tf_conv3d_grad.lowering.interface import Compute
 from tf_conv3d_grad.planning import autotune
 from tf_conv3d_grad.problem.functions import Function
-from tf_conv3d_grad.tensorflow import mode, private
+from tf_conv3d_grad.tensorflow import mode, private, xla_onednn
 from tf_conv3d_grad.tensorflow.cache import Cache
 from tf_conv3d_grad.tensorflow.environment import Environment
 
@@ -65,8 +65,8 @@ def find(
   tensor = _eager_tensor()
   if type(first) is not tensor or type(second) is not tensor:
     return None
-  # Of a list with a tensor in it no key can be made, and other values than integers are no hit.
-  if type(strides) not in _LISTS or type(dilations) not in _LISTS:
+  # Of a list with a tensor in it no key can be made; and other numbers may be equal to integers.
+  if not (_are_integers(strides) and _are_integers(dilations)):
     return None
   if type(result_sizes) is tensor or type(result_sizes) is np.ndarray:
     if result_sizes.dtype not in (tf.int32, tf.int64):
@@ -77,7 +77,7 @@ def find(
   elif result_sizes is None:
     if function.asked_by not in function.operands:
       return None
-  elif type(result_sizes) not in _LISTS or {*map(type, result_sizes)} != _INTEGERS:
+  elif not _are_integers(result_sizes):
     return None
   key = (
     function.name,
@@ -92,6 +92,7 @@ def find(
     private.shape_tuple(second),
     mode.current(),
     autotune.is_on(),
+    xla_onednn.is_wanted(),
     private.has_gpu() and private.device_type(first, second),
   )
 
@@ -119,6 +120,10 @@ def forget() -> None:
   """Forgets all calls. The next call of each kind is planned anew, and so is its derivative."""
   _cache.clear()
   execute.forget()
+
+
+def _are_integers(values: Any) -> bool:
+  return type(values) in _LISTS and {*map(type, values)} == _INTEGERS
 
 
 def _is_hashable(key: tuple) -> bool:

@@ -192,6 +192,8 @@ def _uncompiled(
   function: Function, problem: Problem, environment: Environment, *operands: tf.Tensor
 ) -> tf.Tensor:
   problem = _with_batch(function, problem, operands)
-  environment = dataclasses.replace(environment, mode=False)
+  # Whatever it was planned for: this stands in the place of a call that XLA was to compile.
+  in_graph = not tf.executing_eagerly()
+  environment = dataclasses.replace(environment, mode=False, in_xla=False, in_graph=in_graph)
   offer = policy.choose(function, problem, environment)  # not timed: this may be a timing
   return by_offer(function, problem, environment, offer)(*operands)

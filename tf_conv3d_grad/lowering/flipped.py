@@ -8,7 +8,6 @@ from tf_conv3d_grad.lowering.flip import flipped, flipped_filter
 from tf_conv3d_grad.lowering.interface import Lowering, Offer
 from tf_conv3d_grad.lowering.overlap_add import OverlapAdd
 from tf_conv3d_grad.lowering.overlap_add.plan import Plan
-from tf_conv3d_grad.problem import sizes
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import BACKPROP_INPUT, CONV3D, Function
 from tf_conv3d_grad.tensorflow.environment import Environment
@@ -25,8 +24,7 @@ class Flipped(Lowering):
     self, function: Function, problem: Problem, environment: Environment
   ) -> list[Offer]:
     """Returns what the overlap-add offers for the flipped problem."""
-    known = sizes.is_known(*problem.taps, *problem.channels, *(axis.pad for axis in problem.axes))
-    if function is not CONV3D or not known or problem.strides != (1, 1, 1):
+    if function is not CONV3D or not problem.has_known_taps or problem.strides != (1, 1, 1):
       return []
     offers = _OVERLAP_ADD.offers(BACKPROP_INPUT, flipped(problem), environment)
     return [offer._replace(lowering=self) for offer in offers]

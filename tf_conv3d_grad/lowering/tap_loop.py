@@ -83,7 +83,7 @@ class TapLoop(Lowering):
     return rearranged(tf.cast(total, problem.dtype), CHANNELS_LAST, problem.layout)
 
   def conv3d(self, problem: Problem, plan: Plan, filter: tf.Tensor, input: tf.Tensor) -> tf.Tensor:  # noqa: A002
-    """Returns the convolution itself, the op's derivative in `out_backprop`."""
+    """Returns the convolution."""
     del plan
     rows = _by_group(problem, _accumulated(problem, input), problem.in_channels)  # [g, M, in]
     weights = _weights(problem, filter)
@@ -108,7 +108,7 @@ class TapLoop(Lowering):
     input: tf.Tensor,  # noqa: A002
     out_backprop: tf.Tensor,
   ) -> tf.Tensor:
-    """Returns the gradient of the convolution in its filter, the op's derivative in `filter`."""
+    """Returns the gradient of the convolution in its filter."""
     del plan
     input = _accumulated(problem, input)  # noqa: A001
     out_backprop = _accumulated(problem, out_backprop)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import sys
 import threading
 import warnings
@@ -48,10 +49,8 @@ def replaced() -> Iterator[None]:
       with _lock:
         _undo = undo
         for name in _REPLACE:
-          package = sys.modules.get(name)
-          # What another thread is importing has a hook that comes after.
-          if package is not None and not getattr(package.__spec__, "_initializing", False):
-            _apply(name, package)
+          if name in sys.modules and not _is_being_imported(name):
+            _apply(name, sys.modules[name])
       yield
     finally:
       with _lock:
@@ -78,6 +77,13 @@ def _await_imports() -> None:
   for name in missing:
     _awaited.add(name)
     wrapt.register_post_import_hook(_imported, name)
+  for name in _REPLACE:
+    if _is_being_imported(name) and name not in _awaited:
+      importlib.import_module(name)  # by another thread: this waits for it
+
+
+def _is_being_imported(name: str) -> bool:
+  return getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False)
 
 
 def _imported(package: ModuleType) -> None:
@@ -140,6 +146,7 @@ def _conv(package: ModuleType, original: Callable[..., Any]) -> Callable[..., An
       )
       if result.shape.num_elements() != 0:
         return result
+      inputs = tf.convert_to_tensor(inputs)  # Keras asks it for its shape
     # Another rank; or an empty result, which versions of Keras refuse or not.
     return original(inputs, kernel, strides, padding, data_format, dilation_rate)
 

@@ -104,11 +104,15 @@ class Patch:
 
   def __enter__(self) -> Patch:
     with _lock:
+      _state.blocks += 1
+      try:
+        _state.apply()
+      except BaseException:
+        _state.blocks -= 1
+        raise
       if self._epoch == _state.epoch:
         _state.lasting -= 1
       self._epoch = None
-      _state.blocks += 1
-      _state.apply()
     return self
 
   def __exit__(

@@ -12,6 +12,7 @@ import functools
 import statistics
 import threading
 import time
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -126,6 +127,8 @@ def _key(function: Function, problem: Problem, environment: Environment) -> str:
   ]
   channels = f"{problem.in_channels}/{problem.filter_in_channels}<-{problem.out_channels}"
   where = "inside jit" if environment.in_xla else f"mode {environment.mode}"
+  if environment.xla_onednn:
+    where += " with oneDNN in XLA"
   return "; ".join(
     [
     function.name, problem.dtype.name, problem.data_format, f"batch {problem.batch}",
@@ -151,14 +154,23 @@ def _fastest(
       call = compute(offer._replace(compiled=offer.compiled or environment.in_xla))
       try:
         call(*operands)  # with what compilation it takes
-      except tf.errors.OpError:
-        continue  # of memory, or what else may befall a candidate; others will do
+      except tf.errors.ResourceExhaustedError:
+        continue  # others may need less memory
+      except tf.errors.OpError as error:
+        _warn(f"{offer.lowering.name} is not timed, as it raised {type(error).__name__}: {error}")
+        continue
       if getattr(call, "has_failed", False):
         continue  # what ran in its place is not the candidate
       calls[offer] = call
     if not calls:
       return None
     return _raced(calls, operands, candidates[0])
+
+
+@functools.cache
+def _warn(what: str) -> None:
+  """Warns once of each thing."""
+  warnings.warn(f"tf_conv3d_grad: autotuning: {what}", RuntimeWarning, stacklevel=2)
 
 
 def _raced(calls: dict[Offer, Compute], operands: tuple, expected: Offer) -> Offer:

@@ -82,7 +82,10 @@ class Explanation:
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
     table.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([self._summary(), *(line.rstrip() for line in table)])
+    lines = [self._summary(), *(line.rstrip() for line in table)]
+    if self.problem.is_empty:
+      lines.append("There is nothing to add up: the result is zeros, and none of these runs.")
+    return "\n".join(lines)
 
   def _summary(self) -> str:
     work = "sizes known only at run time"

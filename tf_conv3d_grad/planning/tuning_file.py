@@ -129,7 +129,9 @@ def _made_by() -> dict[str, str]:
     "tensorflow": tf.__version__,
     "processor": processor.name(),
     "cores": str(processor.cores()),
+    "threads": str(tf.config.threading.get_intra_op_parallelism_threads()),
     "oneDNN": str(private.onednn_enabled()),
+    "instruction set": private.environment("ONEDNN_MAX_CPU_ISA", "all"),
   }
 
 

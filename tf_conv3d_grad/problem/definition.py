@@ -191,6 +191,18 @@ class Problem:
     return filter[tuple(live)]
 
   @property
+  def has_known_taps(self) -> bool:
+    """Whether all is known that code which is unrolled over the taps depends on."""
+    return sizes.is_known(*self.taps, *self.channels, *(axis.pad for axis in self.axes))
+
+  @property
+  def one_group(self) -> Problem:
+    """The problem of one group by itself."""
+    return self.replace(
+      in_channels=self.filter_in_channels, out_channels=self.out_channels // self.groups
+    )
+
+  @property
   def channels(self) -> tuple[Size, Size, Size]:
     """The input's, the filter's in channels, and the output's."""
     return self.in_channels, self.filter_in_channels, self.out_channels

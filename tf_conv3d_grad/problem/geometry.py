@@ -34,7 +34,7 @@ def valid_output(input_length: int, taps: int, stride: int, dilation: int) -> in
 def same_padding(
   input_length: int, output_length: int, taps: int, stride: int, dilation: int
 ) -> int:
-  """Returns SAME padding, front and back together; 0 where it would be negative."""
+  """Returns SAME padding, front and back together; negative where a stride skips cells."""
   return (output_length - 1) * stride + extent(taps, dilation) - input_length
 
 

@@ -32,6 +32,12 @@ class Environment:
   xla_onednn: bool = False
   in_graph: bool = False
 
+  def is_onednn(self, dtype: tf.DType) -> bool:
+    """Returns whether TensorFlow's CPU kernels are oneDNN's in a dtype; the others are Eigen's."""
+    if dtype == tf.bfloat16:
+      return self.onednn and self.onednn_bfloat16
+    return self.onednn and dtype == tf.float32
+
   @classmethod
   def here(cls, dtype: tf.DType, *tensors: tf.Tensor) -> Environment:
     """Returns the environment of a call in `dtype` with these tensors, made here and now."""

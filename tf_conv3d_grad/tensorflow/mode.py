@@ -26,8 +26,7 @@ def current() -> bool | str:
   return _default() if mode is None else mode
 
 
-@contextlib.contextmanager
-def jit_compile(mode: bool | str) -> Iterator[None]:
+def jit_compile(mode: bool | str) -> contextlib.AbstractContextManager[None]:
   """Sets whether XLA compiles calls, in a `with` block and for the current thread.
 
   Results are the same in every mode, within rounding. A function that is itself compiled with
@@ -53,6 +52,11 @@ def jit_compile(mode: bool | str) -> Iterator[None]:
   """
   if not (isinstance(mode, bool) or mode == "auto"):
     raise ValueError(f"mode must be True, False or 'auto', got {mode!r}")
+  return _in_mode(mode)
+
+
+@contextlib.contextmanager
+def _in_mode(mode: bool | str) -> Iterator[None]:
   before = getattr(_local, "mode", None)
   _local.mode = mode
   try:

@@ -373,6 +373,10 @@ def shape_tuple(tensor: Any) -> tuple:
     return tuple(tensor.shape)
 
 
+# What may befall any call: it says nothing about the kernel or the compiler that was tried.
+_OF_THE_MOMENT = (tf.errors.ResourceExhaustedError, tf.errors.CancelledError)
+
+
 @functools.cache
 def onednn_enabled(dtype: tf.DType = tf.float32) -> bool:
   """Returns whether TensorFlow's CPU kernels are oneDNN's, in `dtype`.
@@ -431,6 +435,8 @@ def _compiles() -> bool:
   try:
     with tf.device("/CPU:0"):
       return bool(function(tf.constant(1)) == 2)
+  except _OF_THE_MOMENT:
+    raise
   except tf.errors.OpError:
     return False
 
@@ -459,6 +465,8 @@ def _takes_dilations(dtype: tf.DType) -> bool:
           session.run(result)
         finally:
           session.close()
+  except _OF_THE_MOMENT:
+    raise
   except tf.errors.OpError:
     return False
   return True

@@ -147,11 +147,20 @@ def why_not(dtype: tf.DType) -> str | None:
   return _forbids() or _fails(dtype)
 
 
-def _forbids() -> str | None:
+def is_wanted() -> bool:
+  """Returns whether the environment does not turn it off.
+
+  Raises:
+    ValueError: The environment variable has a value that it cannot have.
+  """
   named = private.environment(ENVIRONMENT_VARIABLE, "1")
   if named not in ("0", "1"):
     raise ValueError(f"{ENVIRONMENT_VARIABLE} must be 0 or 1, got {named!r}")
-  return f"{ENVIRONMENT_VARIABLE} is 0" if named == "0" else _lacks()
+  return named == "1"
+
+
+def _forbids() -> str | None:
+  return _lacks() if is_wanted() else f"{ENVIRONMENT_VARIABLE} is 0"
 
 
 @functools.cache

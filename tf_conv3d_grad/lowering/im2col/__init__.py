@@ -37,14 +37,7 @@ class Im2col(Lowering):
     self, function: Function, problem: Problem, environment: Environment
   ) -> list[Offer]:
     """Returns a plan, of the largest tiles that fit the cache; compiled, uncompiled or both."""
-    known = sizes.is_known(
-      *problem.taps,
-      problem.in_channels,
-      problem.filter_in_channels,
-      problem.out_channels,
-      *(axis.pad for axis in problem.axes),
-    )
-    if function is BACKPROP_INPUT or environment.device == "GPU" or not known:
+    if function is BACKPROP_INPUT or environment.device == "GPU" or not problem.has_known_taps:
       return []
     if math.prod(problem.taps) > _MAX_TAPS or _pads_much(problem):
       return []

@@ -94,7 +94,7 @@ class Kernel(Lowering):
   def prepared(self, function: Function, problem: Problem, plan: Plan) -> Compute:
     """Returns what calls the kernel, or computes otherwise where only the run can tell."""
     if plan.by_group:
-      of_group = _compute(function, *run.one_group(problem, plan))
+      of_group = _compute(function, problem.one_group, dataclasses.replace(plan, by_group=False))
       compute: Compute = functools.partial(run.grouped, function, problem, of_group)
     else:
       compute = _compute(function, problem, plan)
@@ -113,11 +113,11 @@ def _compute(function: Function, problem: Problem, plan: Plan) -> Compute:
 def _plan(function: Function, problem: Problem, environment: Environment) -> Plan:
   # Eigen's kernels add halves up in their own precision, and oneDNN has no fast one for float16.
   dtype = problem.dtype
-  if dtype.size == 2 and not _is_onednn(dtype, environment):
+  if dtype.size == 2 and not environment.is_onednn(dtype):
     dtype = tf.float32
   if dtype == tf.bfloat16 and onednn.is_beyond(function, problem):
     dtype = tf.float32
-  if _is_onednn(dtype, environment):
+  if environment.is_onednn(dtype):
     # oneDNN's bfloat16 is 5 to 20 times slower channels first, except for pointwise filters; two
     # transposes cost less. In float32 it is about as fast, and they cost more.
     pointwise = sizes.is_known(*problem.taps) and math.prod(problem.taps) == 1
@@ -163,13 +163,6 @@ def _pairs(function: Function, problem: Problem, plan: Plan) -> bool:
   else:
     channels = problem.out_channels // problem.groups if plan.by_group else problem.out_channels
   return not (sizes.is_known(channels) and channels % 2 == 0)
-
-
-def _is_onednn(dtype: tf.DType, environment: Environment) -> bool:
-  """Returns whether the CPU's kernels are oneDNN's in a dtype; the others are Eigen's."""
-  if dtype == tf.bfloat16:
-    return environment.onednn and environment.onednn_bfloat16
-  return environment.onednn and dtype == tf.float32
 
 
 def _takes(function: Function, problem: Problem, plan: Plan) -> bool:

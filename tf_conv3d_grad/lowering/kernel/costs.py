@@ -37,9 +37,7 @@ _KERNEL_CALL = 400e-6
 def of_plan(function: Function, problem: Problem, plan: Plan) -> Cost:
   """Returns the cost of a plan for a static problem on a CPU, for all groups together."""
   groups = problem.groups
-  one = problem.replace(
-    in_channels=problem.filter_in_channels, out_channels=problem.out_channels // groups
-  )
+  one = problem.one_group
   seconds = _onednn(function, one, plan) if plan.is_onednn else eigen.seconds(function, one, plan)
   # Cast, and split and joined by groups.
   moves = (plan.dtype != problem.dtype) + 2 * (groups > 1)

@@ -28,7 +28,8 @@ def prepared(function: Function, problem: Problem, plan: Plan) -> Compute:
   in_steps = functools.partial(function.of(run), problem, plan)
   if plan.by_sample:
     # In a graph the samples run side by side: the kernel adds up each one's columns on one thread.
-    return _by_sample.get((problem, plan), lambda: tf.function(in_steps, autograph=False))
+    key = (function.name, problem, plan)
+    return _by_sample.get(key, lambda: tf.function(in_steps, autograph=False))
   if plan.by_phase or (function is CONV3D and problem.unambiguous_padding is None):
     return in_steps
   inner = run.as_the_kernel_takes_it(problem, plan)

@@ -71,10 +71,7 @@ def is_faster_by_sample(problem: Problem, dtype: tf.DType) -> bool:
     problem = problem.replace(batch=2)  # with the smallest batch patches are looked up most
   if not problem.is_static:
     return problem.strides != (1, 1, 1)
-  if problem.groups > 1:
-    problem = problem.replace(
-      in_channels=problem.filter_in_channels, out_channels=problem.out_channels // problem.groups
-    )
+  problem = problem.one_group
   if problem.batch <= 1:
     return False
   l3 = private.eigen_l3_bytes()

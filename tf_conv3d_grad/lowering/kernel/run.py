@@ -5,7 +5,6 @@ Casts and transposes do the rest.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -205,14 +204,6 @@ def _result_sizes(function: Function, problem: Problem) -> tf.Tensor:
   if not sizes.is_known(*shape):
     return tf.cast(sizes.as_tensor(shape), tf.int32)
   return tf.constant(shape, tf.int32 if max(shape) < 2**31 else tf.int64)
-
-
-def one_group(problem: Problem, plan: Plan) -> tuple[Problem, Plan]:
-  """Returns one group of a grouped problem, and the plan for it."""
-  group = problem.replace(
-    in_channels=problem.filter_in_channels, out_channels=problem.out_channels // problem.groups
-  )
-  return group, dataclasses.replace(plan, by_group=False)
 
 
 def grouped(

