@@ -55,7 +55,7 @@ _TESTS = {
   "lowering/im2col/plan.py": ["policy_test", "memory_test"],
   "lowering/kernel/__init__.py": ["policy_test", "known_values_test", "nonfinite_test"],
   "lowering/kernel/costs.py": _COSTS,
-  "lowering/kernel/eager.py": ["eager_calls_test"],
+  "lowering/kernel/eager.py": ["kernel_test::EagerTest", "eager_calls_test"],
   "lowering/onednn.py": ["kernel_test", "xla_onednn_test"],
   "lowering/overlap_add/__init__.py": ["policy_test", "cost_test"],
   "lowering/overlap_add/columns.py": ["policy_test", "cost_test"],
@@ -133,6 +133,8 @@ def _tests(module: pathlib.Path) -> list[str]:
   for name in (module.parent.name, module.stem):
     if (ROOT / "tests" / f"{name}_test.py").exists():
       found = [f"{name}_test", *found]
+  if module.parts[1] in ("problem", "lowering", "execution"):  # then what is slow and knows them all
+    found = [*found, "differential_test"]
   if not found:
     raise SystemExit(f"mutants: no test file for {module}: name some in _TESTS")
   files = (test.partition("::") for test in dict.fromkeys(found))
