@@ -34,9 +34,8 @@ from cosmic_ray.ast import ast_nodes, get_ast
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-# The tests that could know, besides those of the module's and its folder's name. Where a class is
-# named, all of the tests run with all of their parameters; else with the sample that `make test`
-# runs.
+# The tests that could know, besides those of the module's and its folder's name. A class that is
+# named runs with all of its parameters; a file with the sample of them that `make test` runs.
 _COSTS = ["cost_test", "offers_test", "policy_test"]
 _PATCH = ["patch_test", "graphs_test"]
 _TESTS = {
@@ -133,8 +132,8 @@ def _tests(module: pathlib.Path) -> list[str]:
   for name in (module.parent.name, module.stem):
     if (ROOT / "tests" / f"{name}_test.py").exists():
       found = [f"{name}_test", *found]
-  if module.parts[1] in ("problem", "lowering", "execution"):  # then what is slow and knows them all
-    found = [*found, "differential_test"]
+  if module.parts[1] in ("problem", "lowering", "execution"):
+    found = [*found, "differential_test"]  # the last, as it is slow
   if not found:
     raise SystemExit(f"mutants: no test file for {module}: name some in _TESTS")
   files = (test.partition("::") for test in dict.fromkeys(found))
@@ -184,7 +183,9 @@ def _run_here(module: pathlib.Path, source: str, tests: list[str]) -> None:
     os.dup2(nowhere, 2)
     sys.meta_path.insert(0, _Importer(module, source))
     without = [f"-pno:{plugin}" for plugin in ("cacheprovider", "sugar", "xdist")]
-    status = int(pytest.main(["-q", "-x", *without, *tests]))
+    classes = [test for test in tests if "::" in test]
+    files = [test for test in tests if "::" not in test]
+    status = any(pytest.main(["-q", "-x", *without, *some]) for some in (classes, files) if some)
   finally:
     os._exit(status)
 
