@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tf_conv3d_grad.arguments.validation import DTYPES
 from tf_conv3d_grad.conversion.errors import ModelError
 from tf_conv3d_grad.conversion.graphs import Node
 from tf_conv3d_grad.problem import functions
@@ -16,7 +17,6 @@ POOLINGS = ("MaxPool3D", "AvgPool3D", "MaxPool3DGrad", "AvgPool3DGrad", "MaxPool
 # oneDNN's kernels take these with channels first too.
 _ONEDNN_POOLINGS = ("MaxPool3D", "AvgPool3D", "AvgPool3DGrad")
 _POOLED = (tf.float16, tf.bfloat16, tf.float32)
-_CONVOLVED = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 # Any CPU: what is not refused here runs with oneDNN and without.
 ANY_CPU = Environment("CPU", onednn=False, in_xla=False, mode=False, onednn_bfloat16=False)
 
@@ -92,7 +92,7 @@ def spatial(node: Node, attribute: str) -> tuple[int, int, int]:
 
 def _of_convolution(node: Node, environment: Environment) -> str | None:
   dtype = node.dtype()
-  if dtype not in _CONVOLVED:
+  if dtype not in DTYPES:
     return None
   is_onednn = environment.is_onednn(dtype)
   reasons = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from tf_conv3d_grad.problem import sizes
@@ -53,6 +55,25 @@ def interleave(by_residue: dict[int, tf.Tensor], dimension: int, axis: Axis) -> 
   zeros = tf.zeros_like(next(iter(by_residue.values())))
   stacked = tf.stack([by_residue.get(r, zeros) for r in range(axis.stride)], dimension + 1)
   return window(merge(stacked, dimension), dimension, 0, axis.input)
+
+
+def interleave_all(
+  results: dict[tuple[int, ...], tf.Tensor], axes: Sequence[tuple[int, Axis]]
+) -> tf.Tensor:
+  """Joins the phases along several axes, the last axis first.
+
+  Args:
+    results: The phases by their residues, one for each axis; those left out are zero.
+    axes: Which dimension each axis is, and the axis.
+  """
+  for dimension, axis in reversed(axes):
+    joined: dict[tuple[int, ...], dict[int, tf.Tensor]] = {}
+    for (*outer, residue), result in results.items():
+      joined.setdefault(tuple(outer), {})[residue] = result
+    results = {
+      outer: interleave(by_residue, dimension, axis) for outer, by_residue in joined.items()
+    }
+  return results[()]
 
 
 def merge(tensor: tf.Tensor, dimension: int) -> tf.Tensor:

@@ -14,9 +14,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_conv3d_grad.arguments.validation import DTYPES
 from tf_conv3d_grad.tensorflow import private
 
-_DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 _INT32_MAX = 2**31 - 1
 
 
@@ -63,7 +63,7 @@ def _dilated(
   # In this order TensorFlow converts them, so it is the same of two errors.
   filters = _tensor(filters, "filters")
   input = _tensor(input, "input")  # noqa: A001
-  if input is None or filters is None or input.dtype != filters.dtype or input.dtype not in _DTYPES:
+  if input is None or filters is None or input.dtype != filters.dtype or input.dtype not in DTYPES:
     return None
   if input.shape.rank != 5 or filters.shape.rank != 5:
     return None

@@ -52,6 +52,12 @@ class Phase(NamedTuple):
   taps: tuple[int, ...]
   shifts: tuple[int, ...]
 
+  @property
+  def slice(self) -> slice:
+    """The taps, which lie evenly, as a slice of the filter."""
+    step = self.taps[1] - self.taps[0] if len(self.taps) > 1 else 1
+    return slice(self.taps[0], self.taps[-1] + 1, step)
+
 
 def phases(taps: int, stride: int, dilation: int, pad: int) -> tuple[Phase, ...]:
   """Splits the taps among those of the result's `stride` phases that any tap reaches.

@@ -108,7 +108,7 @@ def _of_tile(problem: Problem, plan: Plan, filter: tf.Tensor, rows: tf.Tensor) -
   weights = tf.transpose(filter, [*gathered, *scattered, *shuffled, 3, 4])
   results = {}
   for phases in itertools.product(*(phased[a].phases for a in gathered)):
-    taps = weights[tuple(_as_slice(phase.taps) for phase in phases)]
+    taps = weights[tuple(phase.slice for phase in phases)]
     neighbours = [Neighbours(a, phased[a], phase.shifts) for a, phase in zip(gathered, phases)]
     columns = multiply(problem, plan, rows, taps, neighbours)
     residues = tuple(phase.residue for phase in phases)
@@ -116,12 +116,6 @@ def _of_tile(problem: Problem, plan: Plan, filter: tf.Tensor, rows: tf.Tensor) -
   columns = sums.interleaved(results, plan, phased, gathered)
   columns = sums.shuffled(columns, problem, plan, {a: filter.shape[a] for a in shuffled})
   return sums.finished(columns, problem, plan)
-
-
-def _as_slice(taps: tuple[int, ...]) -> slice:
-  """Returns the slice of a phase's taps, which lie evenly."""
-  step = taps[1] - taps[0] if len(taps) > 1 else 1
-  return slice(taps[0], taps[-1] + 1, step)
 
 
 def _in_order(

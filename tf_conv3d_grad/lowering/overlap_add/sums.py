@@ -63,15 +63,7 @@ def interleaved(
   results: dict[tuple, tf.Tensor], plan: Plan, axes: dict[int, PhasedAxis], phased: list[int]
 ) -> tf.Tensor:
   """Joins the phases along the `phased` axes, given by their residues."""
-  for a in reversed(phased):
-    joined: dict[tuple, dict[int, tf.Tensor]] = {}
-    for (*prefix, residue), tensor in results.items():
-      joined.setdefault(tuple(prefix), {})[residue] = tensor
-    results = {
-      prefix: shifts.interleave(by_residue, _cell_dimension(a, plan), axes[a].axis)
-      for prefix, by_residue in joined.items()
-    }
-  return results[()]
+  return shifts.interleave_all(results, [(_cell_dimension(a, plan), axes[a].axis) for a in phased])
 
 
 def shuffled(

@@ -43,7 +43,7 @@ def backprop_input(
     for phase, weights, layout in filters:
       result = _convolved(phase.problem.replace(batch=batch), weights, out_backprop, layout)
       results[phase.residues] = _refitted(result, problem)
-    return _interleaved(results, problem)
+    return shifts.interleave_all(results, [*zip(problem.layout.spatial, problem.axes)])
 
   return tf.cast(_of_batch(problem, compute, tf.cast(out_backprop, plan.dtype)), problem.dtype)
 
@@ -72,10 +72,8 @@ def phases(problem: Problem) -> Iterator[Phase]:
   for of_axes in itertools.product(*by_axis):
     given, axes, taps = [], [], []
     for axis, phase in zip(problem.axes, of_axes):
-      step, dilation = 1, 1
-      if len(phase.taps) > 1:
-        step, dilation = phase.taps[1] - phase.taps[0], phase.shifts[1] - phase.shifts[0]
-      taps.append(slice(phase.taps[0], phase.taps[-1] + 1, step))
+      dilation = phase.shifts[1] - phase.shifts[0] if len(phase.taps) > 1 else 1
+      taps.append(phase.slice)
       cells = -(-(axis.input - phase.residue) // axis.stride)
       given.append(dataclasses.replace(axis, taps=len(phase.taps)))
       axes.append(Axis(axis.output, cells, len(phase.taps), 1, dilation, phase.shifts[-1]))
@@ -142,14 +140,3 @@ def _refitted(result: tf.Tensor, problem: Problem) -> tf.Tensor:
   }
   return shifts.refit(result, changes) if changes else result
 
-
-def _interleaved(results: dict[tuple[int, ...], tf.Tensor], problem: Problem) -> tf.Tensor:
-  """Joins the phases, the innermost axis first."""
-  for dimension, axis in reversed([*zip(problem.layout.spatial, problem.axes)]):
-    lines: dict[tuple[int, ...], dict[int, tf.Tensor]] = {}
-    for (*outer, residue), result in results.items():
-      lines.setdefault(tuple(outer), {})[residue] = result
-    results = {
-      outer: shifts.interleave(line, dimension, axis) for outer, line in lines.items()
-    }
-  return results[()]
