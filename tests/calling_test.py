@@ -162,6 +162,8 @@ class EagerTest(testing.OpTestCase):
     ("tuples", {"strides": (1, 1, 2, 1, 1), "dilations": (1, 1, 1, 1, 1)}),
     ("whole_floats", {"strides": [1.0, 1.0, 2.0, 1.0, 1.0]}),
     ("numpy_integers", {"strides": list(np.array([1, 1, 2, 1, 1]))}),
+    ("eager_tensors", {"strides": [1, tf.constant(1), tf.constant(2, tf.int64), 1, 1]}),
+    ("a_shape", {"strides": tf.TensorShape([1, 1, 2, 1, 1])}),
     ("bytes", {"padding": b"SAME", "data_format": b"NDHWC"}),
     ("none_for_the_default", {"data_format": None, "dilations": None}),
   )

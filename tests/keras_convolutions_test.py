@@ -272,6 +272,37 @@ class SavingTest(parameterized.TestCase):
       np.testing.assert_allclose(exported.serve(inputs), expected, atol=1e-5)
 
 
+  @parameterized.parameters(
+    (layers.Conv3D, (6, 6, 6, 2)), (layers.Conv3D, (None, None, None, 2)),
+    (layers.Conv3DTranspose, (6, 6, 6, 2)),
+  )  # fmt: skip
+  def test_tensorflow_lite_converts_what_it_converts_without_the_patch(self, kind, shape):
+    model = keras.Sequential([keras.Input(shape), kind(3, 3, strides=2)])
+    inputs = np.random.default_rng(0).normal(size=[1, 6, 6, 6, 2]).astype("float32")
+    expected = model(inputs)
+    with tf_conv3d_grad.patch_tensorflow(), tempfile.TemporaryDirectory() as folder:
+      model.export(folder, verbose=False)
+      converted = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")  # that there is a newer interpreter
+      lite = tf.lite.Interpreter(model_content=converted)
+    (given,), (returned,) = lite.get_input_details(), lite.get_output_details()
+    lite.resize_tensor_input(given["index"], inputs.shape)
+    lite.allocate_tensors()
+    lite.set_tensor(given["index"], inputs)
+    lite.invoke()
+    np.testing.assert_allclose(lite.get_tensor(returned["index"]), expected, atol=1e-5)
+
+  def test_exporting_warns_of_no_names(self):
+    layer, inputs = layer_and_input("grouped", "channels_last")
+    model = keras.Sequential([keras.Input(inputs.shape[1:]), layer])
+    with tempfile.TemporaryDirectory() as folder, tf_conv3d_grad.patch_tensorflow():
+      with self.assertLogs("tensorflow") as logs:
+        tf.get_logger().warning("so that there is one")
+        model.export(folder, verbose=False)
+    self.assertNotIn("node name", " ".join(logs.output))
+
+
 # In processes of their own. With TF_USE_LEGACY_KERAS TensorFlow does not import Keras by itself.
 _BEFORE = """
 import sys

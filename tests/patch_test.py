@@ -259,6 +259,22 @@ class OtherOpsTest(testing.OpTestCase):
       self.assertEqual(operations(), before)
 
 
+  @parameterized.parameters(([None, 6, 6, 6, 2],), ([None, None, None, None, 2],))
+  def test_nor_has_it_anything_with_a_state_beside_it(self, shape):
+    # TensorFlow Lite converts no such model, and `tf.data` saves no iterator of such a function.
+    filter = tf.ones([3, 3, 3, 2, 4])
+    signature = [tf.TensorSpec(shape)]
+    with tf_conv3d_grad.patch_tensorflow():
+      function = tf.function(
+        lambda x: tf.nn.conv3d(x, filter, [1] * 5, "SAME"), input_signature=signature
+      )
+      graph = function.get_concrete_function().graph
+    kinds = [each.type for each in graph.get_operations()]
+    self.assertIn("Conv3D", kinds)
+    self.assertFalse(any(each.op_def.is_stateful for each in graph.get_operations() if each.inputs))
+    self.assertNotIn("Empty", kinds)
+
+
 class NotLookedAtTest(parameterized.TestCase):
   """In graphs, what the patch directs to this package is not looked at for infinities."""
 

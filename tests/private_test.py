@@ -21,6 +21,7 @@ from tf_conv3d_grad.tensorflow import private
 PRIVATE = {
   "tensorflow.python.ops.control_flow_util": "_graph_in_xla",
   "tensorflow.python.eager.record": "_could_possibly_record",
+  "tensorflow.python.eager.context": "_context",
   "tensorflow.python.ops.gen_nn_ops": "_op_modules",
   "tensorflow.python.framework.ops": "_gradients",
   "tensorflow.python.eager.forwardprop": "_clear_jvp_functions",

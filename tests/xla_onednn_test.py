@@ -214,6 +214,39 @@ class AllowedTest(testing.OpTestCase):
       with mock.patch.object(tf, "__version__", version):
         self.assertRegex(xla_onednn.why_not(tf.float32), "none of those verified: 2.21")
 
+  @parameterized.parameters("check_numerics", "eager_functions")
+  def test_while_tensorflow_is_debugged_nothing_is_compiled_or_tried(self, how):
+    self.addCleanup(xla_onednn._fails.cache_clear)
+    xla_onednn._fails.cache_clear()
+    case = Case.parse("mb2_id24_ic32oc32g32_k3s1d1_ndhwc_f32_fwd")  # which a graph compiles
+    arguments = {
+      name: tf.constant(value) if isinstance(value, np.ndarray) else value
+      for name, value in case.arguments().items()
+    }
+
+    def is_compiled():
+      function = tf.function(lambda: tf_conv3d_grad.Conv3D(**arguments), autograph=False)
+      with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        self.assert_right(case, case.arguments(), tf_conv3d_grad.Conv3D(**arguments))
+        self.assert_right(case, case.arguments(), function())
+      return testing.is_compiled(function.get_concrete_function())
+
+    if how == "check_numerics":
+      tf.debugging.enable_check_numerics()
+      self.addCleanup(tf.debugging.disable_check_numerics)
+    else:
+      tf.config.run_functions_eagerly(True)
+      self.addCleanup(tf.config.run_functions_eagerly, False)
+    self.assertIn("debugging", xla_onednn.why_not(tf.float32))
+    if how == "check_numerics":
+      self.assertFalse(is_compiled())
+    else:
+      self.assert_right(case, case.arguments(), tf_conv3d_grad.Conv3D(**arguments))
+    self.doCleanups()
+    self.assertTrue(is_compiled())
+    self.assertEqual(xla_onednn.works(tf.float32), HERE)
+
   @absltest.skipUnless(HERE, xla_onednn.why_not(tf.float32))
   def test_where_the_first_call_is_wrong_there_is_one_warning_and_none_after_it(self):
     self.addCleanup(xla_onednn._fails.cache_clear)

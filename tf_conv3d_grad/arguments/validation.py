@@ -77,7 +77,7 @@ def validate(
   have_ranks = [tensor.shape.rank is not None for tensor in tensors]
   tensors = [_of_rank_5(name, tensor, rules) for name, tensor in zip(names, tensors)]
   shapes = {
-    operand: sizes.shape_of(tensor, is_rank_certain=has_rank)
+    operand: sizes.shape_of(tensor, has_rank, unstacks=function is not functions.BACKPROP_INPUT)
     for operand, tensor, has_rank in zip(function.operands, tensors, have_ranks)
   }
   if function.asked_by not in names:
@@ -108,6 +108,7 @@ def _listed(allowed: Sequence) -> str:
 
 def _window(name: str, values: Any, data_format: str) -> tuple[int, int, int]:
   """Returns the three spatial numbers of `strides` or `dilations`."""
+  values = _without_eager_tensors(values)
   if not isinstance(values, (list, tuple)) or not all(map(_is_number, values)):
     raise TypeError(f"{name} must be a list of 5 integers, got {values!r}")
   if len(values) != 5:
@@ -123,6 +124,24 @@ def _window(name: str, values: Any, data_format: str) -> tuple[int, int, int]:
     checks.fail(f"{name} must be between 1 and {_INT32_MAX}, got {list(values)}")
   depth, height, width = spatial
   return depth, height, width
+
+
+def _without_eager_tensors(values: Any) -> Any:
+  """Returns numbers in the place of eager tensors, and a list in that of a shape.
+
+  Eager TensorFlow takes both as attributes, and a graph neither.
+  """
+  if isinstance(values, tf.TensorShape) and values.rank is not None:
+    return values.as_list()
+  if not isinstance(values, (list, tuple)) or not tf.executing_eagerly():
+    return values
+  if not any(map(tf.is_tensor, values)):
+    return values
+  return [int(value) if _is_integer_tensor(value) else value for value in values]
+
+
+def _is_integer_tensor(value: Any) -> bool:
+  return tf.is_tensor(value) and value.dtype.is_integer and value.shape.rank == 0
 
 
 def _is_number(value: Any) -> bool:

@@ -93,6 +93,7 @@ def find(
     mode.current(),
     autotune.is_on(),
     xla_onednn.is_wanted(),
+    private.is_debugged(),
     private.has_gpu() and private.device_type(first, second),
   )
 

@@ -138,7 +138,8 @@ def _marked(
 
   @tf.RegisterGradient(name)
   @tf.autograph.experimental.do_not_convert
-  def gradient_of_mark(mark: tf.Operation | None, gradient: Any, *_: Any) -> list:
+  def gradient_of_mark(mark: tf.Operation | None, gradient: Any, *others: Any) -> list:
+    del others  # named so, as a SavedModel's gradient names its inputs by them
     # A SavedModel's gradient is traced without an operation, and keeps the operands by itself.
     if mark is None:
       mark = cast(tf.Graph, of_graph()).get_operation_by_name(name_of_mark[0])

@@ -45,7 +45,7 @@ class Environment:
       private.device_type(*tensors),
       private.onednn_enabled(),
       private.in_xla_context(),
-      False if private.in_v1_control_flow() else mode.current(),
+      False if private.in_v1_control_flow() or private.is_debugged() else mode.current(),
       dtype != tf.bfloat16 or private.onednn_enabled(dtype),
       # TensorFlow vectorizes no custom call, and freezes no wrapped function that has one.
       xla_onednn.is_allowed()

@@ -33,6 +33,9 @@ _LARGE = 64 << 20
 
 _INT32_MAX = 2**31 - 1
 _ROW = 2**20
+# What is allocated and not written is of integers: of floats, `enable_check_numerics` would find
+# NaNs in it.
+_INTEGER = {2: tf.int16, 4: tf.int32, 8: tf.int64}
 
 _tracing = threading.local()
 _CGROUP = pathlib.Path("/sys/fs/cgroup")
@@ -88,7 +91,7 @@ def allocatable(
     return compute
 
   def where_allocatable(*operands: tf.Tensor) -> tf.Tensor:
-    probe = tf.raw_ops.Empty(shape=_folded(shape), dtype=dtype)
+    probe = tf.raw_ops.Empty(shape=_folded(shape), dtype=_INTEGER[dtype.size])
     if tf.executing_eagerly():
       del probe
       return compute(*operands)

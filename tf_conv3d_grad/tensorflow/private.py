@@ -65,6 +65,18 @@ except ImportError:
   stop_recording = contextlib.nullcontext
 
 try:
+  from tensorflow.python.eager.context import context as _context
+
+  _context().op_callbacks  # noqa: B018 - is it there?
+except (ImportError, AttributeError):
+  _warn_missing(
+    "eager.context.context().op_callbacks",
+    "under tf.debugging.enable_check_numerics() calls are compiled, which XLA refuses, and stay "
+    "uncompiled after it",
+  )
+  _context = None
+
+try:
   from tensorflow.python.ops import gen_nn_ops as _gen_nn_ops
   from tensorflow.python.ops import nn as _nn
   from tensorflow.python.ops import nn_ops as _nn_ops
@@ -262,6 +274,16 @@ def in_v1_control_flow() -> bool:
     return False
   context = getattr(tf.compat.v1.get_default_graph(), "_get_control_flow_context", None)
   return context is None or context() is not None
+
+
+def is_debugged() -> bool:
+  """Returns whether TensorFlow runs functions eagerly, or calls back at each operation.
+
+  `tf.config.run_functions_eagerly` and `tf.debugging` make it do so. XLA compiles no such function.
+  """
+  if tf.config.functions_run_eagerly():
+    return True
+  return _context is not None and bool(_context().op_callbacks)
 
 
 def was_in_xla_context(operation: Any) -> bool:

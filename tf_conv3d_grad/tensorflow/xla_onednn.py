@@ -160,7 +160,11 @@ def is_wanted() -> bool:
 
 
 def _forbids() -> str | None:
-  return _lacks() if is_wanted() else f"{ENVIRONMENT_VARIABLE} is 0"
+  if not is_wanted():
+    return f"{ENVIRONMENT_VARIABLE} is 0"
+  if private.is_debugged():  # tried now, it would seem not to work
+    return "a debugging mode of TensorFlow's is on"
+  return _lacks()
 
 
 @functools.cache

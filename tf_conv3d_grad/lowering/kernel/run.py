@@ -156,7 +156,7 @@ def native(
   """
   as_it_is = Plan(plan.device, plan.is_onednn, problem.dtype, problem.data_format)
   operation = _raw(function, problem) if plan == as_it_is else _named(function, problem, compute)
-  if plan.device == "GPU":
+  if plan.device == "GPU" or _is_in_proportion(function, problem):
     return operation
 
   def where_allocatable(*operands: tf.Tensor, name: str | None = None) -> tf.Tensor:
@@ -164,6 +164,17 @@ def native(
     return memory.allocatable(named, function.shape(problem), plan.dtype)(*operands)
 
   return where_allocatable
+
+
+def _is_in_proportion(function: Function, problem: Problem) -> bool:
+  """Returns whether a result of unknown size can only be large where an operand is.
+
+  Nothing is asked then before TensorFlow's own operation: asking has a state, so TensorFlow Lite
+  would not convert the model, and `tf.data` not save an iterator.
+  """
+  if problem.is_static:
+    return False
+  return function is CONV3D or problem.replace(batch=1).is_static
 
 
 def _named(
