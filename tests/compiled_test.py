@@ -204,6 +204,16 @@ class FailedCompilationTest(testing.OpTestCase):
       function = compiled.function("a key", fails, lambda x: x + 1)
       self.assertEqual(function(tf.constant(1)), 2)
 
+  def test_a_long_reason_is_cut(self):
+    def fails(*_):
+      raise tf.errors.InternalError(None, None, "word " * 1000)
+
+    with self.assertWarns(RuntimeWarning) as caught:
+      compiled.function("a long key", fails, lambda x: x)(tf.constant(1))
+    message = str(caught.warning)
+    self.assertTrue(message.endswith("..."), message)
+    self.assertLess(len(message), 700)
+
   def test_what_is_no_failure_to_compile_is_raised(self):
     for failure in (tf.errors.ResourceExhaustedError, tf.errors.CancelledError):
 

@@ -239,6 +239,16 @@ class GpuTest(testing.OpTestCase):
     )
     self.assert_right(case, arguments, compute(**operands))
 
+  def test_an_eager_call_where_sames_padding_is_in_doubt(self):
+    # What it is given here, uncompiled, TensorFlow's kernel for the CPU takes as well.
+    case = Case.parse("mb2_id8x9x9_ic4oc4_k1x2x2s2d1_ndhwc_f32_fwd")
+    problem, *operands = validation.validate(CONV3D, **case.arguments())
+    self.assertIsNone(problem.unambiguous_padding)
+    environment = Environment("GPU", onednn=False, in_xla=False, mode=False)
+    offer, *_ = policy.choices(CONV3D, problem, environment)
+    compute = offer.lowering.prepared(CONV3D, problem, offer.plan)
+    self.assert_right(case, case.arguments(), compute(*operands))
+
   def test_where_sames_padding_is_in_doubt_tensorflows_own_operation_does_not_stay(self):
     for text, stays in (("k3s2d1", True), ("k1x2x2s2d1", False)):
       case = Case.parse(f"mb1_id8x9x9_ic4oc4_{text}_ndhwc_f32_fwd")
