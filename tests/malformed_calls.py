@@ -37,6 +37,8 @@ TENSOR_VALUE = Kind((INVALID,), (VALUE,), (INVALID,))
 ATTRIBUTE = Kind((INVALID,), (VALUE,), None)
 # A dtype that the op does not take.
 DTYPE = Kind((INVALID,), (TYPE,), None)
+# It is refused for its length while it is a list, and for its dtype once it is a tensor, of floats.
+EMPTY_LIST = Kind((INVALID,), (VALUE, TYPE), None)
 # An attribute that is not even a list of integers, or a string.
 WRONG_TYPE = Kind((TYPE,), (TYPE,), None)
 # What no tensor can be made of; TensorFlow's own exception depends on how the attempt fails.
@@ -96,7 +98,7 @@ def _add_sizes(op, argument):
   sizes = WELL_FORMED[op][argument]
   add("of length 1", [4], ("1", "[4]"))
   add("empty", np.array([], np.int32), "0")
-  add("an empty list", [], "[0]: []")
+  add("an empty list", [], ("[0]: []", "float32"), kind=EMPTY_LIST)
   add("scalar", 4)
   add("of length 4", sizes[:4], "4")
   add("of length 6", [*sizes, 1], "6")
