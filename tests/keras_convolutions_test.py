@@ -366,6 +366,8 @@ open(folder + "/tf_keras/__init__.py", "w").write(
   "from tf_keras.src.layers.convolutional import base_conv\\n"
 )
 import tf_conv3d_grad  # before: TensorFlow imports a tf_keras that it finds
+for name in [name for name in sys.modules if name.partition(".")[0] == "tf_keras"]:
+  del sys.modules[name]
 sys.path.insert(0, folder)
 sys.started, sys.go_on = threading.Event(), threading.Event()
 thread = threading.Thread(target=__import__, args=("tf_keras",))
