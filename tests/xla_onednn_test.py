@@ -3,6 +3,7 @@
 Where this processor or TensorFlow does not have it, only what it is not given is tested.
 """
 
+import contextlib
 import tempfile
 import warnings
 from unittest import mock
@@ -199,6 +200,10 @@ class ConvolutionTest(parameterized.TestCase):
 
 
 class AllowedTest(testing.OpTestCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(mock.patch.dict("os.environ", {xla_onednn.ENVIRONMENT_VARIABLE: "1"}))
+
   def test_an_environment_variable_turns_it_off(self):
     with mock.patch.dict("os.environ", {xla_onednn.ENVIRONMENT_VARIABLE: "0"}):
       self.assertFalse(xla_onednn.is_allowed())
@@ -216,6 +221,7 @@ class AllowedTest(testing.OpTestCase):
 
   @parameterized.parameters("check_numerics", "eager_functions")
   def test_while_tensorflow_is_debugged_nothing_is_compiled_or_tried(self, how):
+    expected = xla_onednn.works(tf.float32)
     self.addCleanup(xla_onednn._fails.cache_clear)
     xla_onednn._fails.cache_clear()
     case = Case.parse("mb2_id24_ic32oc32g32_k3s1d1_ndhwc_f32_fwd")  # which a graph compiles
@@ -232,20 +238,18 @@ class AllowedTest(testing.OpTestCase):
         self.assert_right(case, case.arguments(), function())
       return testing.is_compiled(function.get_concrete_function())
 
-    if how == "check_numerics":
-      tf.debugging.enable_check_numerics()
-      self.addCleanup(tf.debugging.disable_check_numerics)
-    else:
-      tf.config.run_functions_eagerly(True)
-      self.addCleanup(tf.config.run_functions_eagerly, False)
-    self.assertIn("debugging", xla_onednn.why_not(tf.float32))
-    if how == "check_numerics":
-      self.assertFalse(is_compiled())
-    else:
-      self.assert_right(case, case.arguments(), tf_conv3d_grad.Conv3D(**arguments))
-    self.doCleanups()
+    with contextlib.ExitStack() as debugging:
+      if how == "check_numerics":
+        tf.debugging.enable_check_numerics()
+        debugging.callback(tf.debugging.disable_check_numerics)
+        self.assertFalse(is_compiled())
+      else:
+        tf.config.run_functions_eagerly(True)
+        debugging.callback(tf.config.run_functions_eagerly, False)
+        self.assert_right(case, case.arguments(), tf_conv3d_grad.Conv3D(**arguments))
+      self.assertFalse(xla_onednn.works(tf.float32))
     self.assertTrue(is_compiled())
-    self.assertEqual(xla_onednn.works(tf.float32), HERE)
+    self.assertEqual(xla_onednn.works(tf.float32), expected)
 
   @absltest.skipUnless(HERE, xla_onednn.why_not(tf.float32))
   def test_where_the_first_call_is_wrong_there_is_one_warning_and_none_after_it(self):
