@@ -258,7 +258,6 @@ class OtherOpsTest(testing.OpTestCase):
     with tf_conv3d_grad.patch_tensorflow():
       self.assertEqual(operations(), before)
 
-
   @parameterized.parameters(([None, 6, 6, 6, 2],), ([None, None, None, None, 2],))
   def test_nor_has_it_anything_with_a_state_beside_it(self, shape):
     # TensorFlow Lite converts no such model, and `tf.data` saves no iterator of such a function.
@@ -271,8 +270,21 @@ class OtherOpsTest(testing.OpTestCase):
       graph = function.get_concrete_function().graph
     kinds = [each.type for each in graph.get_operations()]
     self.assertIn("Conv3D", kinds)
-    self.assertFalse(any(each.op_def.is_stateful for each in graph.get_operations() if each.inputs))
-    self.assertNotIn("Empty", kinds)
+    self.assertFalse(any(each.op_def.is_stateful for each in graph.get_operations()))
+
+  @parameterized.parameters((16, False), (256, True))
+  def test_but_what_is_large_by_the_sample_is_asked_for_first(self, length, asked):
+    # Where it cannot be allocated, the kernel would end the process.
+    filter, sizes = tf.ones([3, 3, 3, 8, 8]), [length, length, length, 8]
+    with tf_conv3d_grad.patch_tensorflow():
+      function = tf.function(
+        lambda x: tf.nn.conv3d(x, filter, [1] * 5, "SAME"),
+        input_signature=[tf.TensorSpec([None, *sizes])],
+      )
+      graph = function.get_concrete_function().graph
+    kinds = [each.type for each in graph.get_operations()]
+    self.assertIn("Conv3D", kinds)
+    self.assertEqual("Empty" in kinds, asked)
 
 
 class NotLookedAtTest(parameterized.TestCase):

@@ -116,7 +116,6 @@ class OneDnnTest(parameterized.TestCase):
     with tf.Graph().as_default():
       self.assertEqual(private.onednn_enabled.__wrapped__(dtype), enabled)
 
-
   @parameterized.parameters(private.onednn_enabled, private.xla_compiles)
   def test_what_may_befall_any_call_is_no_answer(self, ask):
     ask.cache_clear()

@@ -37,7 +37,6 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # The tests that could know, besides those of the module's and its folder's name. A class that is
 # named runs with all of its parameters; a file with the sample of them that `make test` runs.
 _COSTS = ["cost_test", "offers_test", "policy_test"]
-_PATCH = ["patch_test", "graphs_test"]
 _TESTS = {
   "problem/axis.py": ["geometry_test"],
   "problem/definition.py": ["axis_test"],
@@ -76,7 +75,7 @@ _TESTS = {
   "ops/derivatives.py": ["graphs_test", "mixed_derivatives_test"],
   "patching/convolutions.py": ["patch_test"],
   "patching/patch.py": ["registered_gradients_test"],
-  "patching/registered_gradients.py": _PATCH,
+  "patching/registered_gradients.py": ["patch_test", "graphs_test"],
 }
 # What changes nothing: what is in annotations only, and comparisons of what there is once.
 _NEVER = re.compile(

@@ -46,8 +46,8 @@ def shape_of(
     tensor: The tensor.
     is_rank_certain: Whether the rank is certain to be the static one. If not, a graph may find a
       different rank when it runs, and the lengths must exist until then.
-    unstacks: Whether all lengths may be taken at once. Traced one by one they take three to seven
-      times as long, but TensorFlow Lite does not unstack an int64.
+    unstacks: Whether all lengths may be taken at once. To take one by itself takes some five times
+      as long to trace, but TensorFlow Lite does not unstack an int64.
   """
   static = tensor.shape.as_list()
   if None not in static:

@@ -66,6 +66,12 @@ def require(name: str, shape: list[Size], dtype: tf.DType) -> None:
     )
 
 
+def is_small(shape: list[Size], dtype: tf.DType) -> bool:
+  """Returns whether a tensor is known to be so small that it fits wherever TensorFlow does."""
+  asked = _bytes(shape, dtype)
+  return asked is not None and asked < _LARGE
+
+
 def total() -> int | None:
   """Returns the bytes of memory that this process may have at most, None if nothing tells.
 
@@ -86,8 +92,7 @@ def allocatable(
     shape: The result's shape, as far as it is known.
     dtype: The result's dtype.
   """
-  asked = _bytes(shape, dtype)
-  if getattr(_tracing, "unprobed", False) or (asked is not None and asked < _LARGE):
+  if getattr(_tracing, "unprobed", False) or is_small(shape, dtype):
     return compute
 
   def where_allocatable(*operands: tf.Tensor) -> tf.Tensor:
@@ -135,8 +140,7 @@ def zeros(shape: list[Size], dtype: tf.DType) -> tf.Tensor:
   TensorFlow's optimizer turns zeros of a known shape into a constant, of any size, and where that
   cannot be allocated says that the graph is invalid.
   """
-  asked = _bytes(shape, dtype)
-  if (asked is not None and asked < _LARGE) or tf.executing_eagerly():
+  if is_small(shape, dtype) or tf.executing_eagerly():
     return tf.zeros(sizes.as_tensor(shape), dtype)
   unknown = private.unknown_to_the_optimizer(sizes.as_tensor(shape))
   result = tf.fill(unknown, tf.zeros([], dtype))

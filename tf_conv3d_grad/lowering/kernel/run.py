@@ -169,12 +169,16 @@ def native(
 def _is_in_proportion(function: Function, problem: Problem) -> bool:
   """Returns whether a result of unknown size can only be large where an operand is.
 
-  Nothing is asked then before TensorFlow's own operation: asking has a state, so TensorFlow Lite
-  would not convert the model, and `tf.data` not save an iterator.
+  So it is with small samples, as many as an operand has, and with a convolution's cells, no more
+  than its input's. Nothing is asked then before TensorFlow's own operation: asking has a state, so
+  TensorFlow Lite would not convert the model, and `tf.data` not save an iterator.
   """
   if problem.is_static:
     return False
-  return function is CONV3D or problem.replace(batch=1).is_static
+  one = problem.replace(batch=1)
+  if one.is_static:
+    return memory.is_small(function.shape(one), problem.dtype)
+  return function is CONV3D
 
 
 def _named(
