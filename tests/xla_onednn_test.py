@@ -17,9 +17,12 @@ from tests import testing
 from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case, random_case
-from tf_conv3d_grad.lowering.xla_onednn import XlaOnednn
+from tf_conv3d_grad.lowering import tiles
+from tf_conv3d_grad.lowering.xla_onednn import XlaOnednn, filter_gradient
+from tf_conv3d_grad.lowering.xla_onednn.plan import Plan
 from tf_conv3d_grad.planning import policy
 from tf_conv3d_grad.problem import functions
+from tf_conv3d_grad.problem.axis import Axis
 from tf_conv3d_grad.problem.layout import NDHWC, OF_DATA_FORMAT, OF_FILTER
 from tf_conv3d_grad.tensorflow import xla_onednn
 from tf_conv3d_grad.tensorflow.environment import Environment
@@ -33,8 +36,8 @@ CASES = (
   "mb2_id5x4x6_ic6oc12g6_k3x1x3s1d2x1x1_ncdhw_f32",
   "mb3_id8x6x4_ic2oc3_k2s2d1_ndhwc_bf16",
   "mb1_id9x7x5_ic16oc16g8_k3s1d1_ndhwc_f32",
-  "mb1_id24x18x16_ic2oc3_k3s1d1_ncdhw_f32",  # a gradient in pieces
-  "mb2_id25x20x20_ic2oc3_k3x1x3s2x1x1d1_ndhwc_f32",  # in pieces that do not divide it
+  "mb1_id24x18x16_ic3oc3g3_k3s1d1_ncdhw_f32",  # a gradient in pieces
+  "mb2_id25x20x20_ic2oc2g2_k3x1x3s1d1_ndhwc_f32",  # in pieces that do not divide it
   "mb2_id7_ic4oc4_k1s1d1_ncdhw_f32",
 )
 
@@ -134,6 +137,110 @@ class ResultsTest(testing.OpTestCase):
         np.testing.assert_array_equal(special(result), special(exact), str(case))
 
 
+@absltest.skipUnless(HERE, xla_onednn.why_not(tf.float32))
+class FilterGradientTest(testing.OpTestCase):
+  @parameterized.product(
+    text=(
+      "mb4_id9x5x6_ic3oc4_k3s1d1_ndhwc_f32_bwd_w",
+      "mb4_id9x5x6_ic6oc8g2_k3x2x3s2x1x1d1x2x1_ncdhw_f32_bwd_w",
+      "mb4_id9x5x6_ic8oc8g4_k3s1d2x1x1_ndhwc_f32_bwd_w",
+      "mb4_id9x5x6_ic3oc4_k4s1d1_ncdhw_f32_valid_bwd_w",
+      "mb4_id9x5x6_ic4oc4_k3s1d1_ndhwc_bf16_bwd_w",
+    ),
+    pieces=(
+      {},
+      {"slab": 1},
+      {"slab": 2},
+      {"slab": 4},
+      {"depth": 4, "slab": 2},
+      {"depth": 4, "samples": 2, "slab": 3},
+      {"samples": 1, "slab": 2},
+      {"depth": 2, "samples": 2},
+    ),
+  )
+  def test_samples_slabs_and_pieces(self, text, pieces):
+    case, function, problem, operands, arguments = called(text)
+    dtype = problem.dtype
+    if dtype == tf.bfloat16 and not xla_onednn.works(dtype):
+      dtype = tf.float32
+    result = compiled(function, problem, Plan(dtype, **pieces))(*operands)
+    self.assert_right(case, arguments, result)
+
+  @absltest.skipUnless(xla_onednn.works(tf.bfloat16), "oneDNN has no bfloat16 in XLA here")
+  def test_a_sum_of_pieces_in_bfloat16_is_rounded_once(self):
+    case = Case.parse("mb8_id8_ic2oc2_k1s1d1_ndhwc_bf16_bwd_w")
+    function = functions.BACKPROP_FILTER
+    ones = {"input": tf.ones([8, 8, 8, 8, 2], tf.bfloat16), "filter_sizes": [1, 1, 1, 2, 2]}
+    # Added to a sum of 1024 that is bfloat16, each 3 would get lost.
+    gradient = np.zeros([8, 8, 8, 8, 2], np.float32)
+    gradient[:4, 0, 0, 0], gradient[4:, 0, 0, 0] = 256, 1.5
+    arguments = {**case.arguments(0), **ones, "out_backprop": tf.cast(gradient, tf.bfloat16)}
+    problem, *operands = validation.validate(function, **arguments)
+    result = compiled(function, problem, Plan(tf.bfloat16, samples=2))(*operands)
+    expected = tf.cast(tf.fill([1, 1, 1, 2, 2], 4 * 256 + 4 * 1.5), tf.bfloat16)
+    np.testing.assert_array_equal(result, expected)
+
+
+class PlannedTest(parameterized.TestCase):
+  def planned(self, text, dtype=None, **changes):
+    _, _, problem, _, _ = called(text + "_bwd_w")
+    problem = problem.replace(**changes)
+    plan = filter_gradient.planned(problem, dtype or problem.dtype)
+    return problem, plan, filter_gradient.as_convolution(problem, plan)
+
+  @parameterized.parameters(
+    "mb1_id32x8x8_ic4oc16_k3s1d1_ndhwc_f32",
+    "mb2_id16x8x8_ic4oc16_k3s1d1_ncdhw_f32",
+    "mb1_id23x8x8_ic4oc16_k3s1d1_ndhwc_f32",
+    "mb5_id13x8x8_ic4oc16_k3s2d1_ndhwc_f32",
+  )
+  def test_samples_and_slabs_are_some_channels(self, text):
+    _, _, convolution = self.planned(text)
+    self.assertBetween(convolution.filter_in_channels, 6, 24)
+
+  def test_samples_are_enough(self):
+    _, plan, convolution = self.planned("mb16_id6_ic4oc16_k3s1d1_ndhwc_f32")
+    self.assertIsNone(plan.slab)
+    self.assertEqual(convolution.filter_in_channels, 16)
+
+  def test_of_an_unknown_batch_slabs_alone_are(self):
+    _, plan, convolution = self.planned(
+      "mb1_id32x8x8_ic4oc16_k3s1d1_ndhwc_f32", batch=tf.constant(3)
+    )
+    self.assertEqual(plan.samples, 1)
+    self.assertBetween(convolution.filter_in_channels, 6, 24)
+
+  @parameterized.parameters(1, 2, 4, 8)
+  def test_windows_that_overlap_are_not_much_longer(self, dilation):
+    problem, plan, _ = self.planned(f"mb1_id24x4x4_ic4oc16_k3s1d{dilation}x1x1_ndhwc_f32")
+    slabs = tiles.of_output(problem.axes[0], plan.slab)
+    self.assertLessEqual(slabs.count * slabs.window, 4 * problem.axes[0].input)
+
+  @parameterized.parameters(5, 6, 7, 11, 22, 23)
+  def test_bfloat16_has_an_even_number_of_channels(self, depth):
+    _, plan, convolution = self.planned(f"mb1_id{depth}x8x8_ic4oc16_k3s1d1_ndhwc_bf16")
+    self.assertEqual(plan.dtype, tf.bfloat16)
+    self.assertEqual(convolution.filter_in_channels % 2, 0)
+
+  def test_a_channel_that_is_a_group_of_its_own_has_no_slabs(self):
+    _, plan, convolution = self.planned("mb2_id32x16x16_ic4oc4g4_k3s1d1_ndhwc_f32")
+    self.assertEqual((plan.slab, convolution.filter_in_channels), (None, 1))
+
+  @parameterized.parameters((1, None, 16), (8, 1, 16), (None, 1, 16))
+  def test_a_large_sample_is_taken_piece_by_piece(self, batch, samples, depth):
+    batch = tf.constant(2) if batch is None else batch
+    _, plan, _ = self.planned(
+      "mb1_id1_ic32oc32_k1s1d1_ndhwc_f32", batch=batch, axes=(Axis(64, 64, 3, 1, 1, 1),) * 3
+    )
+    self.assertEqual((plan.samples, plan.depth), (samples, depth))
+
+  def test_of_small_samples_as_many_are_taken_as_fit(self):
+    _, plan, _ = self.planned(
+      "mb1_id1_ic32oc32_k1s1d1_ndhwc_f32", batch=12, axes=(Axis(32, 32, 3, 1, 1, 1),) * 3
+    )
+    self.assertEqual((plan.samples, plan.depth), (2, None))
+
+
 class OffersTest(parameterized.TestCase):
   def problem(self, text):
     _, function, problem, _, _ = called(text)
@@ -161,6 +268,8 @@ class OffersTest(parameterized.TestCase):
     (offer,) = offers(function, problem, onednn_bfloat16=False)
     self.assertEqual(offer.plan.dtype, tf.float32)
     function, problem = self.problem("mb1_id8_ic3oc4_k3s1d1_ndhwc_bf16_fwd")
+    self.assertEqual(offers(function, problem)[0].plan.dtype, tf.float32)
+    function, problem = self.problem("mb1_id1x8x8_ic4oc16_k1x3x3s1d1_ndhwc_bf16_bwd_w")
     self.assertEqual(offers(function, problem)[0].plan.dtype, tf.float32)
 
   @absltest.skipUnless(HERE, xla_onednn.why_not(tf.float32))
@@ -192,6 +301,7 @@ class ConvolutionTest(parameterized.TestCase):
       strides=(1, 1, 1),
       dilations=(1, 1, 1),
       groups=1,
+      dtype=tf.float32,
     )
     if changes == {"output_shape": arguments["output_shape"]}:
       changes = {"output_shape": (2, 5, 4, 4, 6)}
@@ -260,7 +370,7 @@ class AllowedTest(testing.OpTestCase):
       return tf.zeros(shape)
 
     wrong = mock.patch.object(xla_onednn, "convolution", zeros)
-    with wrong, self.assertWarnsRegex(RuntimeWarning, "a convolution was wrong"):
+    with wrong, self.assertWarnsRegex(RuntimeWarning, "a convolution with a result of float32 was wrong"):
       self.assertFalse(xla_onednn.works(tf.float32))
     with warnings.catch_warnings():
       warnings.simplefilter("error")

@@ -51,6 +51,7 @@ def convolution(
   strides: Sequence[int],
   dilations: Sequence[int],
   groups: int,
+  dtype: tf.DType,
 ) -> tf.Tensor:
   """Returns a convolution, as a call of oneDNN's in what XLA compiles.
 
@@ -64,6 +65,7 @@ def convolution(
     strides: Those of depth, height and width.
     dilations: Those of depth, height and width.
     groups: How many groups the channels are split into.
+    dtype: That of the result: float32, or the operands'.
 
   Raises:
     ValueError: For shapes that do not fit each other, which would end the process.
@@ -91,7 +93,7 @@ def convolution(
     call_target_name="__onednn$convolution",
     backend_config=json.dumps({"onednn_conv_config": config}),
     has_side_effect=False,
-    result_dtypes=[input.dtype],
+    result_dtypes=[dtype],
     result_shapes=[tf.TensorShape(output_shape)],
   )
   return result
@@ -213,16 +215,19 @@ def _compare(dtype: tf.DType) -> str | None:
     expected[..., out] += window @ w[d, 0, q, :, out]
 
   @functools.partial(tf.function, jit_compile=True, autograph=False)
-  def compute(x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+  def compute(x: tf.Tensor, w: tf.Tensor) -> list[tf.Tensor]:
     data, pads = OF_DATA_FORMAT[NDHWC], [(1, 0), (0, 0), (2, 1)]
-    return convolution(
-      x, w, expected.shape, (data, OF_FILTER, data), pads, (2, 1, 1), (1, 1, 2), groups=2
-    )
+    layouts = data, OF_FILTER, data
+    return [
+      convolution(x, w, expected.shape, layouts, pads, (2, 1, 1), (1, 1, 2), 2, of_result)
+      for of_result in dict.fromkeys((dtype, tf.float32))
+    ]
 
   with tf.device("/CPU:0"):
-    result = compute(tf.cast(x, dtype), tf.cast(w, dtype))
-  if not np.array_equal(np.asarray(tf.cast(result, tf.float64)), expected):
-    return "a convolution was wrong"
+    results = compute(tf.cast(x, dtype), tf.cast(w, dtype))
+  for result in results:
+    if not np.array_equal(np.asarray(tf.cast(result, tf.float64)), expected):
+      return f"a convolution with a result of {result.dtype.name} was wrong"
   return None
 
 

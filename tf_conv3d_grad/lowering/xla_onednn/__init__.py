@@ -6,6 +6,7 @@ gives to oneDNN in TensorFlows after 2.21.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import tensorflow as tf
@@ -93,14 +94,16 @@ def _plan(function: Function, problem: Problem, environment: Environment) -> Pla
   if function is BACKPROP_FILTER:
     if filter_gradient.joined(problem).is_depthwise and max(problem.strides) > 1:
       return None  # oneDNN has no fast kernel: 8x24^2 cells, 54 channels 35 ms, im2col 4
-    plan = filter_gradient.planned(problem)
-    return plan if _takes(filter_gradient.as_convolution(problem, plan)) else None
-  convolutions = [problem] if function is CONV3D else _phases(problem)
+    plan = filter_gradient.planned(problem, dtype)
+    convolutions = [filter_gradient.as_convolution(problem, plan)]
+  else:
+    plan = Plan(dtype)
+    convolutions = [problem] if function is CONV3D else _phases(problem)
   if not convolutions or not all(map(_takes, convolutions)):
     return None
   if any(_is_inexact(each) or onednn.is_beyond(CONV3D, each) for each in convolutions):
-    dtype = tf.float32
-  return Plan(dtype)
+    return dataclasses.replace(plan, dtype=tf.float32)
+  return plan
 
 
 def _phases(problem: Problem) -> list[Problem]:

@@ -35,8 +35,12 @@ def convolution(
   layouts: tuple[Layout, Layout, Layout],
   filter: tf.Tensor,  # noqa: A002
   input: tf.Tensor,  # noqa: A002
+  dtype: tf.DType | None = None,
 ) -> tf.Tensor:
-  """Returns a problem's convolution, of tensors in the layouts of `xla_onednn.convolution`."""
+  """Returns a problem's convolution, of tensors in the layouts of `xla_onednn.convolution`.
+
+  It is of the operands' dtype, or of another one that is named.
+  """
   of_input, _, of_output = layouts
   pads = paddings(problem)
   cut = {
@@ -54,4 +58,5 @@ def convolution(
     problem.strides,
     problem.dilations,
     problem.groups,
+    dtype or input.dtype,
   )

@@ -22,11 +22,15 @@ _RATE = {tf.float32: 115e9, tf.bfloat16: 460e9}
 _HALF_RATE_SUM, _HALF_RATE_SUM_OF_GROUP = 0.3, 5
 # The same of a depthwise one, in either dtype. How many times as long it takes with a dilation.
 _DEPTHWISE_RATE, _DILATED_DEPTHWISE_FACTOR = 12e9, 2.5
-# The same of the gradient in the filter. With how many out channels of a group it reaches half.
-_FILTER_GRADIENT_RATE, _HALF_RATE_OUT = 60e9, 10
+# The same of the gradient in the filter, with as many taps along width as fill a kernel: they are the
+# cells of its result; and of a depthwise one. Bytes a second of the tensors, of which slabs are cut
+# and put into oneDNN's order, of groups once more.
+_FILTER_GRADIENT_RATE = {tf.float32: 105e9, tf.bfloat16: 210e9}
+_FULL_WIDTH, _DEPTHWISE_FILTER_GRADIENT_RATE = 3, 5.5e9
+_SLABS_RATE, _SLABS_RATE_OF_GROUPS = 1e9, 0.7e9
 # How many times as long it takes with a stride, which then is the dilation of a convolution, and
 # without AVX-512.
-_STRIDED_FACTOR, _WITHOUT_AVX512 = 1.8, 2.5
+_STRIDED_FACTOR, _WITHOUT_AVX512 = 1.8, 1.6
 # How many times as long a volume takes that is one cell wide.
 _NARROW_FACTOR = 4.0
 # How many times as long a pointwise filter takes, which has few operations a byte.
@@ -66,8 +70,14 @@ def of_convolution(function: Function, problem: Problem, plan: Plan, calls: int)
 def of_filter_gradient(problem: Problem, plan: Plan) -> Cost:
   """Returns the cost of a static problem's gradient in the filter."""
   joined = filter_gradient.joined(problem)
-  rate = _FILTER_GRADIENT_RATE
-  rate *= cost.efficiency(problem.out_channels // joined.groups, _HALF_RATE_OUT)
+  if joined.is_depthwise:
+    rate, cutting = _DEPTHWISE_FILTER_GRADIENT_RATE, 0.0
+  else:
+    rate = _FILTER_GRADIENT_RATE[plan.dtype]
+    rate *= cost.filled(problem.out_channels // joined.groups)
+    rate *= min(1, problem.taps[2] / _FULL_WIDTH) ** 2
+    slabs_rate = _SLABS_RATE if problem.groups == 1 else _SLABS_RATE_OF_GROUPS
+    cutting = cost.tensor_bytes(problem) / slabs_rate
   if problem.strides != (1, 1, 1):
     rate /= _STRIDED_FACTOR
   if not processor.onednn_has_avx512():
@@ -76,7 +86,7 @@ def of_filter_gradient(problem: Problem, plan: Plan) -> Cost:
   calls = -(-depth // (plan.depth or depth)) * (problem.batch // (plan.samples or problem.batch))
   moved = cost.tensor_bytes(problem) * ((plan.dtype != problem.dtype) + 2 * (calls > 1))
   seconds = _seconds(problem, joined, rate, moved, calls)
-  return Cost(seconds, 0, _COMPILING_LOOP if calls > 1 else _COMPILING)
+  return Cost(seconds + cutting, 0, _COMPILING_LOOP if calls > 1 else _COMPILING)
 
 
 def _seconds(problem: Problem, computed: Problem, rate: float, moved: float, calls: int) -> float:

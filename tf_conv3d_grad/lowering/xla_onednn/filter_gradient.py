@@ -5,8 +5,8 @@ channels exchanged, in `sum over o of x[o * stride + q * dilation - pad] . y[o]`
 taps, `stride` is the dilation and `dilation` the stride: a convolution of large filter and small
 result. The dimensions only have other names, nothing is transposed.
 
-oneDNN is fast at it up to some thousand cells of one sample; beyond, the sum is taken piece by
-piece.
+Samples are channels then, over which oneDNN adds up fastest where there are some sixteen. Where the
+batch has fewer, slabs of depth cells, each with its own window of the input, are channels as well.
 """
 
 from __future__ import annotations
@@ -18,15 +18,21 @@ import tensorflow as tf
 from tf_conv3d_grad.lowering import shifts, tiles
 from tf_conv3d_grad.lowering.xla_onednn import call
 from tf_conv3d_grad.lowering.xla_onednn.plan import Plan
-from tf_conv3d_grad.problem import sizes
+from tf_conv3d_grad.problem import geometry, sizes
 from tf_conv3d_grad.problem.axis import Axis
 from tf_conv3d_grad.problem.definition import Problem
-from tf_conv3d_grad.problem.layout import NDHWC, OF_FILTER, Layout
+from tf_conv3d_grad.problem.layout import OF_FILTER, Layout
 from tf_conv3d_grad.problem.sizes import Size
 
-# Cells of `out_backprop` to give oneDNN at a time. 32^3 cells of 32 and 64 channels: 139 ms at
-# once, 93 to 95 by 2,000 or 4,000.
-_CELLS = 4096
+# How many channels to make of samples and slabs, of groups fewer: they are gathered once more. 32^3
+# cells, 32 to 64 channels take 31 ms with one channel, 28 with 8 and 16, 38 with 32; 8x28^2 cells,
+# 128 channels in 32 groups 36 with one, 14 with 4, 16 with 8.
+_CHANNELS, _CHANNELS_OF_GROUP = 12, 6
+# Bytes of both operands to give oneDNN at a time: 64^3 cells, 32 channels take 233 ms at once, 110
+# by a quarter of that.
+_BYTES = 16 << 20
+# Cells of `out_backprop` to give it at a time where every channel is a group of its own.
+_DEPTHWISE_CELLS = 4096
 # Out channels of a group below which several groups are computed as one, whose filter has all of
 # their products: 8x16^2 cells, 128 channels in 32 groups take 478 ms by 4 and 27 by 16 channels. Of
 # depthwise groups oneDNN has kernels.
@@ -65,27 +71,58 @@ def _sum(
     gradient = shifts.window(out_backprop, layout.batch, sample, samples)
     planes = depth.axis.output
     gradient = shifts.window(gradient, plane, tile * planes, planes)
+    slabs = tiles.of_output(depth.axis, plan.slab)
+    if not slabs.is_whole:
+      window, gradient = _by_slabs(problem.layout, slabs, window, gradient)
     return _of_piece(problem, convolution, window, gradient)
 
-  batch, zero = sizes.maximum(problem.batch, 1), tf.zeros(problem.filter_shape, plan.dtype)
+  batch, zero = sizes.maximum(problem.batch, 1), tf.zeros(problem.filter_shape, tf.float32)
   total = tiles.sum_of_parts(compute, batch, plan.samples, depth, zero)
   return tf.cast(total, problem.dtype)
 
 
-def planned(problem: Problem) -> Plan:
-  """Returns a plan of pieces that oneDNN is fast at; of the problem the batch may be unknown.
+def planned(problem: Problem, dtype: tf.DType) -> Plan:
+  """Returns a plan of pieces and slabs that oneDNN is fast at.
 
-  In bfloat16 oneDNN takes twice as long: 32^3 cells of 32 and 64 channels 142 and 93 ms.
+  Args:
+    problem: The problem, of which at most the batch is unknown.
+    dtype: What oneDNN may be given.
   """
-  dtype = tf.float32
-  cells = math.prod(axis.output for axis in problem.axes)
-  planes = problem.axes[0].output
-  if cells > _CELLS and planes > 1:
-    most = max(1, _CELLS * planes // cells)
-    return Plan(dtype, depth=tiles.even(planes, most), samples=1)
-  if sizes.is_known(problem.batch) and (problem.batch == 1 or problem.groups == 1):
-    return Plan(dtype, samples=tiles.samples_within(problem.batch, cells, _CELLS))
-  return Plan(dtype, samples=1)
+  planes, batch = problem.axes[0].output, problem.batch
+  if joined(problem).is_depthwise:
+    most = _DEPTHWISE_CELLS * planes // math.prod(axis.output for axis in problem.axes)
+    return Plan(tf.float32, _tile(planes, most), samples=1)
+  one = problem.replace(batch=1)
+  held = dtype.size * (math.prod(one.input_shape) + math.prod(one.out_backprop_shape))
+  samples = tiles.samples_within(batch, held, _BYTES) if sizes.is_known(batch) else 1
+  depth = _tile(planes, _BYTES * planes // held)
+  slab = _slab(problem, depth or planes, samples or batch, is_even=dtype == tf.bfloat16)
+  return Plan(dtype, depth, samples, slab)
+
+
+def _tile(planes: int, most: int) -> int | None:
+  """Returns how many depth cells to take at a time, None for all."""
+  return None if most >= planes else tiles.even(planes, max(1, most))
+
+
+def _slab(problem: Problem, planes: int, samples: int, is_even: bool) -> int | None:
+  """Returns how many depth cells are a channel of their own; None where samples are enough."""
+  axis = problem.axes[0]
+  channels = _CHANNELS if joined(problem).groups == 1 else _CHANNELS_OF_GROUP
+  # The windows are at most three times as long as what they are cut from.
+  least = -(-(geometry.extent(axis.taps, axis.dilation) - axis.stride) // (2 * axis.stride))
+  wanted = min(planes, max(1, least, -(-planes * samples // channels)))
+
+  def in_all(slab: int) -> int:
+    return slab * -(-planes // slab)
+
+  slabs = (
+    slab
+    for slab in range(wanted // 2 + 1, min(2 * wanted, planes) + 1)
+    if not (is_even and samples * (in_all(slab) // slab) % 2)
+  )
+  best = min(slabs, key=lambda slab: (in_all(slab), abs(slab - wanted)), default=planes)
+  return None if best == planes else best
 
 
 def joined(problem: Problem) -> Problem:
@@ -101,9 +138,9 @@ def joined(problem: Problem) -> Problem:
 def as_convolution(problem: Problem, plan: Plan) -> Problem:
   """Returns the convolution that the gradient of one piece is."""
   problem = joined(problem)
-  depth = tiles.of_output(problem.axes[0], plan.depth)
-  axes = [_exchanged(axis) for axis in (depth.axis, *problem.axes[1:])]
-  samples = plan.samples or problem.batch
+  slabs = tiles.of_output(tiles.of_output(problem.axes[0], plan.depth).axis, plan.slab)
+  axes = [_exchanged(axis) for axis in (slabs.axis, *problem.axes[1:])]
+  samples = (plan.samples or problem.batch) * slabs.count
   return problem.replace(
     batch=problem.filter_in_channels,
     axes=(axes[0], axes[1], axes[2]),
@@ -127,19 +164,34 @@ def _exchanged(axis: Axis) -> Axis:
   return Axis(axis.input, axis.taps, axis.output, axis.dilation, axis.stride, axis.pad)
 
 
+def _by_slabs(
+  layout: Layout, slabs: tiles.Tiling, input: tf.Tensor, out_backprop: tf.Tensor  # noqa: A002
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns the operands with slabs of depth cells for samples."""
+  plane = layout.spatial[0]
+  padded = tiles.pad(input, plane, slabs)
+  windows = [tiles.read(padded, plane, slabs, index) for index in range(slabs.count)]
+  missing = slabs.count * slabs.axis.output - out_backprop.shape[plane]
+  out_backprop = shifts.pad(out_backprop, plane, 0, missing)
+  gradients = [
+    shifts.window(out_backprop, plane, index * slabs.axis.output, slabs.axis.output)
+    for index in range(slabs.count)
+  ]
+  return tuple(
+    shifts.merge(tf.stack(parts, layout.batch + 1), layout.batch) for parts in (windows, gradients)
+  )
+
+
 def _of_piece(
   problem: Problem, convolution: Problem, input: tf.Tensor, out_backprop: tf.Tensor  # noqa: A002
 ) -> tf.Tensor:
   """Returns the gradient of a piece, as a convolution."""
   batch, spatial, channels = problem.layout
+  if problem.groups > 1:  # a group's samples are its channels
+    shape = list(input.shape)
+    shape[channels : channels + 1] = [problem.groups, problem.filter_in_channels]
+    order = [channels, *(d for d in range(6) if d != channels)]
+    input = shifts.merge(tf.transpose(tf.reshape(input, shape), order), batch)  # noqa: A001
   of_input = Layout(batch=channels, spatial=spatial, channels=batch)
-  if problem.groups > 1:  # of one sample, in whose place the groups are
-    lengths = [axis.input for axis in convolution.axes]
-    if problem.data_format == NDHWC:
-      split = tf.reshape(input, [*lengths, problem.groups, problem.filter_in_channels])
-      input = tf.transpose(split, [3, 0, 1, 2, 4])  # noqa: A001
-    else:
-      shape = [problem.groups, problem.filter_in_channels, *lengths]
-      input = tf.reshape(input, shape)  # noqa: A001
-      of_input = Layout(batch=1, spatial=spatial, channels=0)
-  return call.convolution(convolution, (of_input, problem.layout, OF_FILTER), out_backprop, input)
+  layouts = of_input, problem.layout, OF_FILTER
+  return call.convolution(convolution, layouts, out_backprop, input, tf.float32)

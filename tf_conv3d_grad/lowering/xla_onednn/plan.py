@@ -15,13 +15,14 @@ class Plan:
     dtype: The dtype that oneDNN is given.
     depth: For the gradient in the filter, how many depth cells of the output are summed over at a
       time; None for all.
-    samples: For that, how many samples, a divisor of the batch; None for all. With fewer than all
-      depth cells it is one.
+    samples: For that, how many samples, a divisor of the batch; None for all.
+    slab: For that, how many of these depth cells are in one channel; None for all of a sample's.
   """
 
   dtype: tf.DType
   depth: int | None = None
   samples: int | None = None
+  slab: int | None = None
 
   def fields(self) -> dict:
     """Returns what names this plan in files, in JSON's types; not to be worded anew."""
@@ -32,5 +33,6 @@ class Plan:
       self.dtype.name,
       "" if self.depth is None else f"tiles of {self.depth}",
       "" if self.samples is None else f"samples by {self.samples}",
+      "" if self.slab is None else f"slabs of {self.slab}",
     ]
     return ", ".join(part for part in parts if part)
