@@ -22,9 +22,9 @@ _RATE = {tf.float32: 115e9, tf.bfloat16: 460e9}
 _HALF_RATE_SUM, _HALF_RATE_SUM_OF_GROUP = 0.3, 5
 # The same of a depthwise one, in either dtype. How many times as long it takes with a dilation.
 _DEPTHWISE_RATE, _DILATED_DEPTHWISE_FACTOR = 12e9, 2.5
-# The same of the gradient in the filter, with as many taps along width as fill a kernel: they are the
-# cells of its result; and of a depthwise one. Bytes a second of the tensors, of which slabs are cut
-# and put into oneDNN's order, of groups once more.
+# The same of the gradient in the filter, with as many taps along width as fill a kernel: they are
+# the cells of its result; and of a depthwise one. Bytes a second of the tensors, of which slabs are
+# cut and put into oneDNN's order, of groups once more.
 _FILTER_GRADIENT_RATE = {tf.float32: 105e9, tf.bfloat16: 210e9}
 _FULL_WIDTH, _DEPTHWISE_FILTER_GRADIENT_RATE = 3, 5.5e9
 _SLABS_RATE, _SLABS_RATE_OF_GROUPS = 1e9, 0.7e9
