@@ -216,7 +216,7 @@ class PlannedTest(parameterized.TestCase):
     slabs = tiles.of_output(problem.axes[0], plan.slab)
     self.assertLessEqual(slabs.count * slabs.window, 4 * problem.axes[0].input)
 
-  @parameterized.parameters(5, 6, 7, 11, 22, 23)
+  @parameterized.parameters(3, 5, 6, 7, 11, 22, 23, 25)
   def test_bfloat16_has_an_even_number_of_channels(self, depth):
     _, plan, convolution = self.planned(f"mb1_id{depth}x8x8_ic4oc16_k3s1d1_ndhwc_bf16")
     self.assertEqual(plan.dtype, tf.bfloat16)

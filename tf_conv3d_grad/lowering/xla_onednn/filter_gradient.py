@@ -118,7 +118,7 @@ def _slab(problem: Problem, planes: int, samples: int, is_even: bool) -> int | N
 
   slabs = (
     slab
-    for slab in range(wanted // 2 + 1, min(2 * wanted, planes) + 1)
+    for slab in range(wanted // 2 + 1, min((4 if is_even else 2) * wanted, planes) + 1)
     if not (is_even and samples * (in_all(slab) // slab) % 2)
   )
   best = min(slabs, key=lambda slab: (in_all(slab), abs(slab - wanted)), default=planes)
