@@ -106,6 +106,20 @@ class ChoiceTest(MachineTestCase):
     with flags, mock.patch.dict("os.environ", ONEDNN_MAX_CPU_ISA=most):
       self.assertEqual(processor.onednn_has_avx512(), has_avx512)
 
+  @parameterized.parameters(
+    ("", "avx512f avx512_bf16", True),
+    ("avx512_core_bf16", "avx512f avx512_bf16", True),
+    ("", "avx512f", False),
+    ("AVX512_CORE", "avx512f avx512_bf16", False),
+    ("AVX2", "avx512f avx512_bf16", False),
+  )
+  def test_onednns_bfloat16_takes_its_instructions(self, most, has, expected):
+    self.addCleanup(processor.onednn_has_bfloat16.cache_clear)
+    processor.onednn_has_bfloat16.cache_clear()
+    flags = mock.patch.object(processor, "_cpuinfo", return_value=f"fpu avx2 {has}")
+    with flags, mock.patch.dict("os.environ", ONEDNN_MAX_CPU_ISA=most):
+      self.assertEqual(processor.onednn_has_bfloat16(), expected)
+
   def test_what_is_expected_to_be_a_little_faster_is_not_taken_in_the_kernels_place(self):
     native, other = mock.Mock(spec=Lowering), mock.Mock(spec=Lowering)
     native.offers.return_value = [Offer(native, None, False, Cost(1.0, 0), is_native=True)]

@@ -9,6 +9,8 @@ import platform
 
 # The values of oneDNN's `ONEDNN_MAX_CPU_ISA` under which it does not use AVX-512.
 _NARROW_ISAS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")
+# And those under which it uses AVX-512 without instructions for bfloat16.
+_ISAS_OF_FLOATS = ("AVX512_CORE", "AVX512_CORE_VNNI")
 
 
 def cores() -> int:
@@ -20,13 +22,24 @@ def cores() -> int:
 @functools.cache
 def onednn_has_avx512() -> bool:
   """Returns whether oneDNN computes with AVX-512: the processor has it, and nothing forbids it."""
-  most = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
-  return most not in _NARROW_ISAS and "avx512f" in _cpuinfo("flags").split()
+  return _most() not in _NARROW_ISAS and "avx512f" in _cpuinfo("flags").split()
+
+
+@functools.cache
+def onednn_has_bfloat16() -> bool:
+  """Returns whether oneDNN computes with AVX-512's instructions for bfloat16, not in float32."""
+  forbids = _NARROW_ISAS + _ISAS_OF_FLOATS
+  return _most() not in forbids and "avx512_bf16" in _cpuinfo("flags").split()
 
 
 def name() -> str:
   """Returns the processor's name, where the system tells."""
   return _cpuinfo("model name") or platform.machine()
+
+
+def _most() -> str:
+  """Returns what oneDNN may use at most, an empty text for all that there is."""
+  return os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
 
 
 def _cpuinfo(key: str) -> str:
