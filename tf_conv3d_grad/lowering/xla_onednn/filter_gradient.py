@@ -109,7 +109,7 @@ def _slab(problem: Problem, planes: int, samples: int, is_even: bool) -> int | N
   """Returns how many depth cells are a channel of their own; None where samples are enough."""
   axis = problem.axes[0]
   channels = _CHANNELS if joined(problem).groups == 1 else _CHANNELS_OF_GROUP
-  # The windows are at most three times as long as what they are cut from.
+  # With so many the windows are at most three times as long as what they are cut from.
   least = -(-(geometry.extent(axis.taps, axis.dilation) - axis.stride) // (2 * axis.stride))
   wanted = min(planes, max(1, least, -(-planes * samples // channels)))
 
