@@ -17,7 +17,7 @@ from tf_conv3d_grad.lowering.im2col import Im2col
 from tf_conv3d_grad.lowering.overlap_add import OverlapAdd
 from tf_conv3d_grad.planning import policy
 from tf_conv3d_grad.problem.functions import BACKPROP_INPUT
-from tf_conv3d_grad.tensorflow import xla_onednn
+from tf_conv3d_grad.tensorflow import private, xla_onednn
 from tf_conv3d_grad.tensorflow.environment import Environment
 
 FAILURES = (
@@ -104,6 +104,54 @@ class RepaidTest(testing.OpTestCase):
     self.assertFalse(testing.is_compiled(several.get_concrete_function(gradients)))
     for result in several(gradients):
       self.assert_right(case, case.arguments(), result)
+
+
+class EagerTest(testing.OpTestCase):
+  """Of eager calls, TensorFlow looks for the trace that fits the first one only."""
+
+  @parameterized.parameters(
+    ("mb2_id5x4x6_ic4oc8g2_k3s1d1_ndhwc_f32_fwd", True),
+    ("mb1_id4x5x6_ic4oc6_k3s2d1_ncdhw_f16", True),
+    ("mb1_id6x5x4_ic3oc4_k3s1d2_ndhwc_f64_bwd_w", True),
+    ("mb3_id4x5x3_ic3oc5_k2x3x3s1d1_ndhwc_f64", False),  # may be a graph of samples
+  )
+  def test_later_ones_do_not_pass_through_tf_function(self, notation, mode):
+    case = Case.parse(notation)
+    op = getattr(tf_conv3d_grad, case.direction.op)
+
+    def call(seed):
+      arguments = case.arguments(seed)
+      tensors = {name: tf.constant(arguments[name]) for name in case.direction.operands}
+      return arguments, op(**{**arguments, **tensors})
+
+    with tf_conv3d_grad.jit_compile(mode):
+      call(0)
+      function = type(tf.function(lambda: None))
+      with mock.patch.object(function, "__call__", side_effect=AssertionError("was called")):
+        for seed in (1, 2):
+          self.assert_right(case, *call(seed))
+
+  def test_without_a_private_name_of_tensorflows_they_are_right(self):
+    function = tf.function(lambda x, y: x - y, jit_compile=True)
+    concrete = mock.Mock(spec=["captured_inputs"], wraps=None, side_effect=lambda x, y: x - y)
+    with mock.patch.object(type(function), "get_concrete_function", return_value=concrete):
+      call = private.of_one_trace(function, tf.ones([2]), tf.ones([2]))
+    self.assertEqual(call(tf.constant([5.0]), tf.constant([3.0])).numpy(), [2])
+
+  def test_what_a_trace_captures_is_passed_on(self):
+    captured = tf.constant([4.0])
+    call = private.of_one_trace(tf.function(lambda x: x * captured), tf.ones([1]))
+    self.assertEqual(call(tf.constant([5.0])).numpy(), [20])
+
+  def test_a_debugger_that_comes_later_sees_the_operations(self):
+    case = Case.parse("mb2_id5x4x6_ic4oc8_k3s1d1_ndhwc_f32")
+    arguments = case.arguments()
+    with tf_conv3d_grad.jit_compile(True):
+      self.assert_right(case, arguments, tf_conv3d_grad.Conv3DBackpropInputV2(**arguments))
+      tf.config.run_functions_eagerly(True)
+      self.addCleanup(tf.config.run_functions_eagerly, False)
+      with mock.patch.object(compiled.Compiled, "__call__", side_effect=AssertionError("compiled")):
+        self.assert_right(case, arguments, tf_conv3d_grad.Conv3DBackpropInputV2(**arguments))
 
 
 class FailedCompilationTest(testing.OpTestCase):

@@ -37,7 +37,7 @@ def function(
   """Returns `compute`, compiled by XLA.
 
   Args:
-    key: Everything that `compute` depends on.
+    key: Everything that `compute` depends on, the shapes and dtypes of its tensors included.
     compute: Takes tensors, returns a tensor.
     uncompiled: Computes the same; what runs instead, with one warning, if XLA cannot compile
       `compute`.
@@ -117,6 +117,7 @@ class Compiled:
     self._key = key
     self._compiled = OfEachGraph(lambda: tf.function(compute, jit_compile=True, autograph=False))
     self._uncompiled = uncompiled
+    self._eager: Callable[..., tf.Tensor] | None = None
     self.has_failed = False
     self._lock = threading.Lock()
 
@@ -129,12 +130,13 @@ class Compiled:
     """Returns the function of `operands`."""
     if self.has_failed:
       return self._uncompiled(*operands)
-    operands = of_this_graph(*operands)
+    if not tf.executing_eagerly():
+      return self._compiled.get()(*of_this_graph(*operands))
     try:
-      return self._compiled.get()(*operands)
+      if self._eager is None:
+        self._eager = private.of_one_trace(self._compiled.get(), *operands)
+      return self._eager(*operands)
     except _COMPILATION_ERRORS as error:
-      if not tf.executing_eagerly():
-        raise
       # The operands are what the problem says, so it is not for them that this failed. If they are
       # at fault after all, this raises.
       result = self._uncompiled(*operands)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tf_conv3d_grad.lowering.interface import Compute
 from tf_conv3d_grad.lowering.kernel import run
 from tf_conv3d_grad.lowering.kernel.plan import Plan
+from tf_conv3d_grad.problem import functions
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import CONV3D, FILTER, Function
 from tf_conv3d_grad.tensorflow import private
@@ -29,7 +30,7 @@ def prepared(function: Function, problem: Problem, plan: Plan) -> Compute:
   if plan.by_sample:
     # In a graph the samples run side by side: the kernel adds up each one's columns on one thread.
     key = (function.name, problem, plan)
-    return _by_sample.get(key, lambda: tf.function(in_steps, autograph=False))
+    return _by_sample.get(key, functools.partial(_traced, function, problem, in_steps))
   if plan.by_phase or (function is CONV3D and problem.unambiguous_padding is None):
     return in_steps
   inner = run.as_the_kernel_takes_it(problem, plan)
@@ -42,6 +43,13 @@ def prepared(function: Function, problem: Problem, plan: Plan) -> Compute:
       x=compute(cast(x=first, DstT=inside), cast(x=second, DstT=inside)), DstT=outside
     )
   return compute
+
+
+def _traced(function: Function, problem: Problem, compute: Compute) -> Compute:
+  """Returns `compute` as a graph for the operands of a problem."""
+  shapes = (functions.shape(name, problem) for name in function.operands)
+  specs = [tf.TensorSpec(shape, problem.dtype) for shape in shapes]
+  return private.of_one_trace(tf.function(compute, autograph=False), *specs)
 
 
 def _kernel(function: Function, problem: Problem) -> Compute:
