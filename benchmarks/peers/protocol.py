@@ -28,9 +28,11 @@ import numpy as np
 
 from benchmarks.peers import peak
 
-# Calls shorter than this are preceded by one that is not timed: the other contestants have just
-# had the caches, and their threads may still be spinning.
-_WARM_UP_BELOW_S = 0.05
+# Before a sample, calls of so many seconds are not timed: the other contestants have just had the
+# caches, their threads may still be spinning, and those of a pool that has slept share a core for
+# some ten calls. A call as long as `_LONG_S` needs none.
+_WARM_UP_S = 0.015
+_LONG_S = 0.05
 # Messages show files of this checkout, wherever that is.
 _ROOT = f"{pathlib.Path(__file__).resolve().parents[2]}{os.sep}"
 
@@ -101,8 +103,10 @@ class _Session:
 
   def sample(self, contestant: str, calls: int, expected_s: float) -> dict[str, Any]:
     call = self._calls[contestant]
-    if expected_s < _WARM_UP_BELOW_S:
-      call()
+    if expected_s < _LONG_S:
+      end = time.perf_counter() + _WARM_UP_S
+      while time.perf_counter() < end:
+        call()
     start = time.perf_counter()
     for _ in range(calls):
       call()
