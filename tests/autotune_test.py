@@ -52,6 +52,27 @@ def failing_in_xla(compute):
   return computed
 
 
+class PathTest(parameterized.TestCase):
+  """Where the file is."""
+
+  @parameterized.parameters(
+    ("linux", {"XDG_CACHE_HOME": "/of/mine"}, "/of/mine"),
+    ("linux", {}, "/home/me/.cache"),
+    ("linux", {"XDG_CACHE_HOME": "not/absolute"}, "/home/me/.cache"),
+    ("darwin", {"XDG_CACHE_HOME": "/of/mine"}, "/home/me/Library/Caches"),
+    ("win32", {"LOCALAPPDATA": "/of/mine"}, "/of/mine"),
+    ("win32", {}, "/home/me/AppData/Local"),
+  )
+  def test_it_is_where_the_system_keeps_what_can_be_made_again(self, system, variables, expected):
+    self.enter_context(mock.patch.object(tuning_file.sys, "platform", system))
+    self.enter_context(mock.patch.dict(os.environ, {"HOME": "/home/me", **variables}))
+    for name in {"XDG_CACHE_HOME", "LOCALAPPDATA"} - set(variables):
+      os.environ.pop(name, None)
+    path = tuning_file.path()
+    self.assertEqual(path.parent, pathlib.Path(expected, "tf_conv3d_grad"))
+    self.assertRegex(path.name, r"^autotune-[0-9a-f]{16}\.json$")
+
+
 class AutotuneTestCase(testing.OpTestCase):
   def setUp(self):
     super().setUp()
@@ -108,6 +129,7 @@ class TimingTest(AutotuneTestCase):
     taken = []
 
     def pick(calls, operands, expected):
+      self.assertEqual(expected, next(iter(calls)))  # what would run if nothing were timed
       taken.append(list(calls)[place % len(calls)])
       return taken[-1]
 

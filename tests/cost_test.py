@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from unittest import mock
 
 import tensorflow as tf
 from absl.testing import absltest, parameterized
@@ -21,6 +22,7 @@ from tf_conv3d_grad.lowering.overlap_add.plan import Plan
 from tf_conv3d_grad.problem import functions
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
+from tf_conv3d_grad.tensorflow import processor
 from tf_conv3d_grad.tensorflow.environment import Environment
 
 ARE_QUICK = True
@@ -63,6 +65,20 @@ class ArithmeticTest(parameterized.TestCase):
     self.assertEqual(rates, sorted(rates))
     self.assertGreater(rates[0], 0)  # to be divided by
     self.assertLess(rates[-1], 1)
+
+  @parameterized.parameters((True, 16), (False, 8))
+  def test_channels_fill_vectors_of_16_or_8(self, has_avx512, lanes):
+    with mock.patch.object(processor, "onednn_has_avx512", return_value=has_avx512):
+      self.assertEqual(cost.filled(lanes), 1)
+      self.assertEqual(cost.filled(3 * lanes), 1)
+      self.assertEqual(cost.filled(lanes // 2), 0.5)
+      self.assertEqual(cost.filled(lanes + lanes // 2), 0.75)
+      self.assertEqual(cost.filled(0), 1 / lanes)  # to be divided by
+
+  def test_a_product_alone_compiles_in_a_part_of_the_time(self):
+    alone, around = (problem_of(f"mb1_id8_ic4oc4_k{taps}s1d1_ndhwc_f32") for taps in (1, 3))
+    self.assertBetween(cost.compiling(alone), 0.01, 0.5)
+    self.assertEqual(cost.compiling(around), 1)
 
   def test_a_compiled_function_has_to_be_called(self):
     inside = Cost(0.25, 7)

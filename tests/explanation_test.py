@@ -9,7 +9,9 @@ from absl.testing import absltest, parameterized
 from tf_conv3d_grad import explain
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.lowering import cost
+from tf_conv3d_grad.planning import explanation
 from tf_conv3d_grad.tensorflow import xla_onednn
+from tf_conv3d_grad.tensorflow.environment import Environment
 
 
 class ExplainTest(parameterized.TestCase):
@@ -22,6 +24,35 @@ class ExplainTest(parameterized.TestCase):
     words = ("GFLOP", "lowering", "in a tf.function", "inside jit_compile=True", "overlap_add")
     for word in (*words, "predicted"):
       self.assertIn(word, text)
+
+  def test_the_numbers_are_in_units_of_a_thousand_million_and_of_two_to_the_twenty(self):
+    filter = tf.TensorSpec([1, 1, 1, 64, 64], tf.float32)  # 16 KiB
+    volume = tf.TensorSpec([1, 64, 64, 64, 64], tf.float32)  # 64 MiB, as its result
+    text = str(explain(volume, filter, [1] * 5, "SAME", op="Conv3D"))
+    self.assertIn("2.15 GFLOP, 128 MiB of tensors", text)
+    columns = cost.Cost(1.5e-3, 3 << 19)
+    offer = explain(volume, filter, [1] * 5, "SAME", op="Conv3D").called[0]
+    with mock.patch.object(explanation, "_choices", return_value=(offer._replace(cost=columns),)):
+      text = str(explain(volume, filter, [1] * 5, "SAME", op="Conv3D"))
+    self.assertRegex(text, r"called .* 1\.5 MiB +1\.5 ms")
+
+  def test_it_names_the_library_of_tensorflows_kernels(self):
+    explained = explain(**Case.parse("mb1_id8_ic4oc4_k3s1d1_ndhwc_f32").arguments())
+    for device, onednn, name in (
+      ("GPU", False, "on a GPU with cuDNN"),
+      ("CPU", True, "on a CPU with oneDNN"),
+      ("CPU", False, "on a CPU with Eigen"),
+    ):
+      where = Environment(device, onednn, in_xla=False, mode="auto")
+      self.assertIn(f"{name}, ", str(dataclasses.replace(explained, environment=where)))
+
+  def test_it_says_how_much_is_computed_at_a_time(self):
+    grouped = Case.parse("mb1_id8_ic4oc8g2_k3s1d1_ndhwc_f32_fwd")
+    texts = str(explain(op="Conv3D", **grouped.arguments())).splitlines()
+    (row,) = (line for line in texts if line.startswith("called") and " kernel " in line)
+    self.assertTrue(row.endswith("float32 NDHWC, group by group"), row)
+    whole = Case.parse("mb1_id8_ic4oc8_k3s1d1_ndhwc_f32_fwd")
+    self.assertNotIn("group by group", str(explain(op="Conv3D", **whole.arguments())))
 
   def test_it_says_whether_onednn_runs_inside_of_xla_and_why_not(self):
     with mock.patch.dict("os.environ", {xla_onednn.ENVIRONMENT_VARIABLE: "0"}):

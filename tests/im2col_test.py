@@ -100,6 +100,31 @@ class OffersTest(parameterized.TestCase):
       for offer in self.offers(text, function):
         self.assertLessEqual(offer.cost.column_bytes, 40 << 20, text)
 
+  def test_a_plan_holds_7_mb_at_least_or_all(self):
+    # They are shared out evenly.
+    for text in ("mb1_id64x33x33_ic32oc8_k3s1d1_ndhwc_f32", "mb64_id8_ic32oc8_k3s1d1_ndhwc_f32"):
+      for offer in self.offers(text, CONV3D):
+        self.assertGreater(offer.cost.column_bytes, 7 << 20, text)
+    (whole,) = {o.plan for o in self.offers("mb2_id6_ic8oc8_k3s1d1_ndhwc_f32", CONV3D, in_xla=True)}
+    self.assertEqual(str(whole), "")
+
+  def test_a_plane_is_taken_at_least(self):
+    text = "mb1_id3x300x300_ic64oc8_k3s1d1_ndhwc_f32"  # 622 MB of columns a plane
+    for offer in self.offers(text, CONV3D):
+      self.assertEqual((offer.plan.depth, str(offer.plan)), (1, "tiles of 1"))
+
+  def test_a_depthwise_plan_counts_cells_of_all_channels(self):
+    narrow, wide = (
+      {
+        offer.compiled: offer.plan.depth
+        for offer in self.offers(f"mb1_id256x9x9_{channels}_k3s1d1_ndhwc_f32", CONV3D)
+      }
+      for channels in ("ic256oc256g256", "ic512oc512g512")
+    )
+    for is_compiled, planes in narrow.items():
+      self.assertLess(planes, 256)
+      self.assertBetween(wide[is_compiled] / planes, 0.4, 0.6)
+
   def test_the_mode_says_what_may_be_compiled(self):
     text = "mb1_id8_ic8oc8_k3s1d1_ndhwc_f32"
     for mode, compiled in ((True, {True}), (False, {False}), ("auto", {True, False})):

@@ -19,6 +19,7 @@ from tf_conv3d_grad.lowering.interface import Offer
 from tf_conv3d_grad.lowering.overlap_add import OverlapAdd, offers
 from tf_conv3d_grad.lowering.overlap_add.plan import Plan
 from tf_conv3d_grad.planning import policy
+from tf_conv3d_grad.problem import geometry
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
 from tf_conv3d_grad.tensorflow import xla_onednn
@@ -106,6 +107,41 @@ class PlansTest(testing.OpTestCase):
       np.testing.assert_array_equal(np.isnan(result), np.isnan(exact))
       np.testing.assert_array_equal(np.isinf(result), np.isinf(exact))
 
+  @parameterized.product(
+    input_cells=tuple(range(1, 8)), stride=(1, 2, 3), taps=(1, 2), padding=("", "_valid")
+  )
+  def test_gathered_taps_that_meet_no_padding(self, input_cells, stride, taps, padding):
+    form = f"k{taps}x1x1s{stride}x1x1d1_ndhwc_f32{padding}"
+    case = Case.parse(f"mb1_id{input_cells}x3x3_ic2oc3_{form}")
+    if 0 in case.out_backprop_shape:
+      return
+    problem = validation.validate(BACKPROP_INPUT, **case.arguments())[0]
+    axis = problem.canonical.axes[0]
+    plan = Plan((True, False, False))
+    says = OVERLAP_ADD.multiplies_padding(BACKPROP_INPUT, problem, plan)
+    # A phase has as many cells as the longest; its first lies `-shift` behind the first output.
+    phases = geometry.phases(axis.taps, axis.stride, axis.dilation, axis.pad)
+    cells = -(-axis.input // axis.stride)
+    read = {cell - shift for phase in phases for shift in phase.shifts for cell in range(cells)}
+    beyond = not read <= set(range(axis.output))
+    if not says and not axis.is_shuffled:
+      self.assertFalse(beyond, axis)
+    if axis.taps == 1:
+      self.assertEqual(says, beyond, axis)
+
+  @parameterized.product(
+    text=("mb2_id4x5x3_ic6oc{}_k1s1d1_ndhwc_f32", "mb1_id4x6x2_ic5oc{}_k2s2d1_ndhwc_f32"),
+    channels=(1, 2, 3, 4, 5),
+    gathered=((False, False, False), (True, True, False)),
+  )
+  def test_few_channels_where_nothing_overlaps(self, text, channels, gathered):
+    case, arguments, problem, weights, out_backprop = operands(text.format(channels))
+    plan = Plan(gathered, in_xla=True)
+    compute = functools.partial(OVERLAP_ADD.backprop_input, problem, plan)
+    for options in ({}, {"jit_compile": True}):
+      result = tf.function(compute, autograph=False, **options)(weights, out_backprop)
+      self.assert_right(case, arguments, result)
+
   def test_columns_are_not_spread_out_before_they_are_added_up(self):
     case, _, problem, weights, out_backprop = operands(
       "mb1_id64x8x8_ic2oc2_k1x9x1s16x1x1d1_ndhwc_f32"
@@ -153,6 +189,15 @@ class PlansTest(testing.OpTestCase):
     arguments = case.arguments()
     with tf_conv3d_grad.jit_compile(mode):
       self.assert_right(case, arguments, tf_conv3d_grad.Conv3DBackpropInputV2(**arguments))
+
+  def test_a_depthwise_one_that_scatters_nothing_multiplies_no_zeros_of_other_channels(self):
+    _, _, problem, weights, out_backprop = operands("mb1_id5_ic6oc6g6_k3s1d1_ndhwc_f32")
+    for gathered, has_products in (((True, True, True), False), ((True, True, False), True)):
+      plan = Plan(gathered)
+      compute = tf.function(functools.partial(OVERLAP_ADD.backprop_input, problem, plan))
+      graph = compute.get_concrete_function(weights, out_backprop).graph
+      found = {operation.type for operation in graph.get_operations()}
+      self.assertEqual(any("MatMul" in each for each in found), has_products, found)
 
   @parameterized.product(text=(CASES[0], CASES[1], CASES[5]), tile=TILES[1:])
   def test_every_tiling_is_right_compiled(self, text, tile):

@@ -109,7 +109,7 @@ def product(
 
   is_few = groups == 1 and inner <= _MAX_INNER and problem.is_non_overlapping
   if is_few and plan.in_xla and plan.rows == plan.columns == CHANNELS_LAST:
-    weights = tf.transpose(weights) if is_transposed else weights
+    weights = tf.transpose(weights)  # one neighbour is all that is gathered there
     columns = shifts.added([rows[:, i : i + 1] * weights[i] for i in range(inner)])
   elif plan.columns == CHANNELS_FIRST:
     columns = tf.matmul(
