@@ -19,6 +19,8 @@ from tf_conv3d_grad.lowering.kernel.plan import Plan as KernelPlan
 from tf_conv3d_grad.lowering.overlap_add import OverlapAdd, offers
 from tf_conv3d_grad.lowering.overlap_add import costs as of_overlap_add
 from tf_conv3d_grad.lowering.overlap_add.plan import Plan
+from tf_conv3d_grad.lowering.xla_onednn import costs as of_xla_onednn
+from tf_conv3d_grad.lowering.xla_onednn.plan import Plan as XlaOnednnPlan
 from tf_conv3d_grad.problem import functions
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
@@ -195,6 +197,52 @@ class Im2colTest(parameterized.TestCase):
     count = -(-24 // offer.plan.depth)
     self.assertEqual(offer.cost.column_bytes, 4 * 24**3 * 27 * 32 // count)
     self.assertGreater(offer.cost.seconds, 8 * small.cost.seconds)
+
+
+class XlaOnednnTest(parameterized.TestCase):
+  PLAN = XlaOnednnPlan(tf.float32)
+
+  def of(self, text, function=CONV3D, calls=1, **plan):
+    plan = dataclasses.replace(self.PLAN, **plan)
+    if function is BACKPROP_FILTER:
+      return of_xla_onednn.of_filter_gradient(problem_of(text), plan)
+    return of_xla_onednn.of_convolution(function, problem_of(text), plan, calls)
+
+  @parameterized.parameters((CONV3D,), (BACKPROP_INPUT,), (BACKPROP_FILTER,))
+  def test_a_large_call_takes_as_long_as_its_arithmetic(self, function):
+    text = "mb1_id32_ic64oc64_k3s1d1_ndhwc_f32"
+    seconds = self.of(text, function).seconds
+    self.assertBetween(seconds / (Case.parse(text).flops / 100e9), 0.7, 2)
+    for other in ("mb2_id32_ic64oc64", "mb1_id64x32x32_ic64oc64", "mb1_id32_ic128oc64"):
+      more = self.of(f"{other}_k3s1d1_ndhwc_f32", function).seconds
+      self.assertBetween(more / seconds, 1.6, 2.2, msg=other)
+
+  def test_a_filter_is_put_in_order_and_a_grouped_one_is_transposed_for_the_gradient(self):
+    one, four = (f"mb1_id1_ic512oc512{groups}_k3s1d1_ndhwc_f32" for groups in ("", "g4"))
+    filter_bytes = 4 * 27 * 512 * 512
+    self.assertBetween(self.of(one).seconds, filter_bytes / 4e9, filter_bytes / 1e9)
+    self.assertGreater(self.of(four, BACKPROP_INPUT).seconds, 1.5 * self.of(four).seconds)
+
+  def test_several_calls_have_results_to_join_and_compile_longer(self):
+    text = "mb2_id16_ic16oc16_k3s1d1_ndhwc_f32"
+    one, eight = self.of(text), self.of(text, calls=8)
+    self.assertGreater(eight.seconds, one.seconds)
+    self.assertEqual(eight.compiling, 8 * one.compiling)
+
+  def test_a_loop_over_pieces_compiles_longer_than_one_call(self):
+    text = "mb2_id16_ic16oc16_k3s1d1_ndhwc_f32"
+    whole = self.of(text, BACKPROP_FILTER)
+    for pieces in ({"depth": 4}, {"samples": 1}):
+      loop = self.of(text, BACKPROP_FILTER, **pieces)
+      self.assertGreater(loop.compiling, whole.compiling)
+      self.assertGreater(loop.seconds, whole.seconds)
+    self.assertEqual(self.of(text, BACKPROP_FILTER, depth=16).compiling, whole.compiling)
+
+  def test_in_float32_bfloat16_takes_longer(self):
+    text = "mb1_id32_ic64oc64_k3s1d1_ndhwc_bf16"
+    for function in (CONV3D, BACKPROP_FILTER):
+      wide, as_it_is = (self.of(text, function, dtype=each) for each in (tf.float32, tf.bfloat16))
+      self.assertGreater(wide.seconds, 1.5 * as_it_is.seconds)
 
 
 class NoChannelsTest(parameterized.TestCase):
