@@ -14,6 +14,7 @@ from tf_conv3d_grad.lowering.cost import Cost
 from tf_conv3d_grad.lowering.interface import Lowering, Offer
 from tf_conv3d_grad.lowering.kernel import eigen
 from tf_conv3d_grad.planning import policy
+from tf_conv3d_grad.problem import functions
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
 from tf_conv3d_grad.tensorflow import private, processor
 from tf_conv3d_grad.tensorflow.environment import Environment
@@ -107,18 +108,34 @@ class ChoiceTest(MachineTestCase):
       self.assertEqual(processor.onednn_has_avx512(), has_avx512)
 
   @parameterized.parameters(
-    ("", "avx512f avx512_bf16", True),
-    ("avx512_core_bf16", "avx512f avx512_bf16", True),
-    ("", "avx512f", False),
-    ("AVX512_CORE", "avx512f avx512_bf16", False),
-    ("AVX2", "avx512f avx512_bf16", False),
+    ("", "avx512f avx512_bf16", False),
+    ("avx512_core_bf16", "avx512f avx512_bf16", False),
+    ("", "avx512f", True),
+    ("AVX512_CORE", "avx512f avx512_bf16", True),
+    ("avx512_core_vnni", "avx512f avx512_bf16", True),
+    ("AVX2", "avx512f avx512_bf16", True),
+    ("", "avx_ne_convert", False),  # not AVX-512's
   )
-  def test_onednns_bfloat16_takes_its_instructions(self, most, has, expected):
-    self.addCleanup(processor.onednn_has_bfloat16.cache_clear)
-    processor.onednn_has_bfloat16.cache_clear()
+  def test_bfloat16_is_emulated_without_its_instructions(self, most, has, expected):
+    asked = processor.onednn_emulates_bfloat16
+    self.addCleanup(asked.cache_clear)
+    asked.cache_clear()
     flags = mock.patch.object(processor, "_cpuinfo", return_value=f"fpu avx2 {has}")
     with flags, mock.patch.dict("os.environ", ONEDNN_MAX_CPU_ISA=most):
-      self.assertEqual(processor.onednn_has_bfloat16(), expected)
+      self.assertEqual(asked(), expected)
+
+  @parameterized.parameters("", "_fwd", "_bwd_w")
+  def test_where_it_is_emulated_bfloat16_is_computed_in_float32(self, direction):
+    case = Case.parse(f"mb1_id8_ic4oc4_k3s1d1_ndhwc_bf16{direction}")
+    function = next(each for each in functions.ALL if each.op == case.direction.op)
+    problem = validation.validate(function, **case.arguments())[0]
+    for is_emulated in (False, True):
+      self.machine(onednn_emulates_bfloat16=is_emulated)
+      with mock.patch.object(private, "onednn_enabled", return_value=True):
+        here = dataclasses.replace(Environment.here(tf.bfloat16), mode=False)
+      offer = policy.choose(function, problem, here)
+      expected = tf.float32 if is_emulated else tf.bfloat16
+      self.assertEqual((offer.lowering.name, offer.plan.dtype), ("kernel", expected))
 
   def test_what_is_expected_to_be_a_little_faster_is_not_taken_in_the_kernels_place(self):
     native, other = mock.Mock(spec=Lowering), mock.Mock(spec=Lowering)
@@ -290,6 +307,9 @@ class ChoiceTest(MachineTestCase):
     def only_float32(dtype=tf.float32):
       return dtype == tf.float32
 
+    self.enter_context(
+      mock.patch.object(processor, "onednn_emulates_bfloat16", return_value=False)
+    )
     with mock.patch.object(private, "onednn_enabled", side_effect=only_float32) as asked:
       here = Environment.here(tf.bfloat16)
       self.assertEqual((here.onednn, here.onednn_bfloat16), (True, False))

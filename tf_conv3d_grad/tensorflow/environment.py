@@ -6,7 +6,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from tf_conv3d_grad.tensorflow import mode, private, xla_onednn
+from tf_conv3d_grad.tensorflow import mode, private, processor, xla_onednn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Environment:
     in_xla: Whether the function being traced will be compiled by XLA as a whole.
     mode: Whether to compile calls: True, False or "auto".
     onednn_bfloat16: Whether its kernels of bfloat16 are oneDNN's too, which takes a processor with
-      AVX-512 or AVX-NE-CONVERT. It is not asked for calls in other dtypes.
+      AVX-512 or AVX-NE-CONVERT, and no slower than those of float32, which takes instructions for
+      bfloat16. It is not asked for calls in other dtypes.
     xla_onednn: Whether oneDNN may be called inside of what XLA compiles.
     in_graph: Whether the call becomes part of a graph, which is built to be called again.
   """
@@ -46,7 +47,8 @@ class Environment:
       private.onednn_enabled(),
       private.in_xla_context(),
       False if private.in_v1_control_flow() or private.is_debugged() else mode.current(),
-      dtype != tf.bfloat16 or private.onednn_enabled(dtype),
+      dtype != tf.bfloat16
+      or (private.onednn_enabled(dtype) and not processor.onednn_emulates_bfloat16()),
       # TensorFlow vectorizes no custom call, and freezes no wrapped function that has one.
       xla_onednn.is_allowed()
       and not private.is_called_by_vectorized_loop()

@@ -19,7 +19,7 @@ from tf_conv3d_grad.lowering.xla_onednn.plan import Plan
 from tf_conv3d_grad.problem import geometry
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D, Function
-from tf_conv3d_grad.tensorflow import processor, xla_onednn
+from tf_conv3d_grad.tensorflow import xla_onednn
 from tf_conv3d_grad.tensorflow.environment import Environment
 
 # Phases of the strides, each a call of its own.
@@ -94,8 +94,6 @@ def _plan(function: Function, problem: Problem, environment: Environment) -> Pla
   if function is BACKPROP_FILTER:
     if filter_gradient.joined(problem).is_depthwise and max(problem.strides) > 1:
       return None  # oneDNN has no fast kernel: 8x24^2 cells, 54 channels 35 ms, im2col 4
-    if not processor.onednn_has_bfloat16():
-      dtype = tf.float32  # 32^3 cells, 32 to 64 channels 52 ms, in bfloat16 with instructions 18
     plan = filter_gradient.planned(problem, dtype)
     convolutions = [filter_gradient.as_convolution(problem, plan)]
   else:
