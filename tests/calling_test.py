@@ -60,19 +60,23 @@ def untyped(op):
 
 
 class SignatureTest(parameterized.TestCase):
-  def test_is_the_raw_ops(self):
-    self.assertEqual(
-      untyped(tf_conv3d_grad.Conv3DBackpropInputV2), untyped(tf.raw_ops.Conv3DBackpropInputV2)
-    )
+  @parameterized.parameters("Conv3D", "Conv3DBackpropInputV2", "Conv3DBackpropFilterV2")
+  def test_is_the_raw_ops(self, name):
+    self.assertEqual(untyped(getattr(tf_conv3d_grad, name)), untyped(getattr(tf.raw_ops, name)))
 
-  def test_both_spellings_are_the_same_function(self):
-    self.assertIs(
-      tf_conv3d_grad.conv3d_backprop_input_v2, tf_conv3d_grad.Conv3DBackpropInputV2
-    )
+  @parameterized.parameters(
+    ("conv3d", "Conv3D"),
+    ("conv3d_backprop_input_v2", "Conv3DBackpropInputV2"),
+    ("conv3d_backprop_filter_v2", "Conv3DBackpropFilterV2"),
+  )
+  def test_both_spellings_are_the_same_function(self, spelled, name):
+    self.assertIs(getattr(tf_conv3d_grad, spelled), getattr(tf_conv3d_grad, name))
 
-  def test_is_documented(self):
-    for name in inspect.signature(tf_conv3d_grad.Conv3DBackpropInputV2).parameters:
-      self.assertIn(f"{name}:", tf_conv3d_grad.Conv3DBackpropInputV2.__doc__)
+  @parameterized.parameters("Conv3D", "Conv3DBackpropInputV2", "Conv3DBackpropFilterV2")
+  def test_is_documented(self, name):
+    op = getattr(tf_conv3d_grad, name)
+    for parameter in inspect.signature(op).parameters:
+      self.assertIn(f"{parameter}:", op.__doc__)
 
 
 class EagerTest(testing.OpTestCase):
