@@ -9,6 +9,9 @@ from tf_conv3d_grad.lowering import onednn
 from tf_conv3d_grad.problem.functions import ALL, BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
 
 
+ARE_QUICK = True
+
+
 def problem_of(text):
   return validation.validate(BACKPROP_INPUT, **Case.parse(text).arguments())[0]
 

@@ -14,6 +14,8 @@ from tf_conv3d_grad.lowering.overlap_add.plan import Plan as OverlapAddPlan
 from tf_conv3d_grad.lowering.xla_onednn.plan import Plan as XlaOnednnPlan
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
 
+ARE_QUICK = True
+
 OVERLAP_ADD = {
   "gathered": [False] * 3,
   "rows_first": False,
