@@ -17,7 +17,7 @@ _WHERE = (*dict.fromkeys(row.where for row in rows.ROWS), "networks", *_STUDIES)
 
 _EPILOG = """\
 examples:
-  python -m benchmarks                                      everything: 25 minutes on 2 cores
+  python -m benchmarks                                      everything: half an hour on 2 cores
   python -m benchmarks --quick                              a first impression in 4 minutes
   python -m benchmarks mb1_id32_ic32oc64_k3s1d1_ndhwc_f32   one case, all contestants
   python -m benchmarks --suite dilated --where compiled     one theme, one row of the table

@@ -29,6 +29,8 @@ means that the op is faster.
   better of eager and graph" is the same of this op.
 - "Refused" are cases that none of the others takes there. They are not counted.
 - A contestant whose first call took over {hopeless_s:g} s was timed once.
+- Before each sample of short calls, the contestant runs for 15 ms that are not timed: threads that
+  have slept are slower for some ten calls.
 """
 
 _CASES = """\

@@ -8,7 +8,6 @@ from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.lowering import onednn
 from tf_conv3d_grad.problem.functions import ALL, BACKPROP_FILTER, BACKPROP_INPUT, CONV3D
 
-
 ARE_QUICK = True
 
 
