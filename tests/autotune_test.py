@@ -63,6 +63,7 @@ class PathTest(parameterized.TestCase):
     ("win32", {"LOCALAPPDATA": "/of/mine"}, "/of/mine"),
     ("win32", {}, "/home/me/AppData/Local"),
   )
+  @testing.sample(6)
   def test_it_is_where_the_system_keeps_what_can_be_made_again(self, system, variables, expected):
     self.enter_context(mock.patch.object(tuning_file.sys, "platform", system))
     self.enter_context(mock.patch.dict(os.environ, {"HOME": "/home/me", **variables}))
