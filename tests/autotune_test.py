@@ -57,16 +57,16 @@ class PathTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ("linux", {"XDG_CACHE_HOME": "/of/mine"}, "/of/mine"),
-    ("linux", {}, "/home/me/.cache"),
-    ("linux", {"XDG_CACHE_HOME": "not/absolute"}, "/home/me/.cache"),
-    ("darwin", {"XDG_CACHE_HOME": "/of/mine"}, "/home/me/Library/Caches"),
+    ("linux", {}, "/my/home/.cache"),
+    ("linux", {"XDG_CACHE_HOME": "not/absolute"}, "/my/home/.cache"),
+    ("darwin", {"XDG_CACHE_HOME": "/of/mine"}, "/my/home/Library/Caches"),
     ("win32", {"LOCALAPPDATA": "/of/mine"}, "/of/mine"),
-    ("win32", {}, "/home/me/AppData/Local"),
+    ("win32", {}, "/my/home/AppData/Local"),
   )
   @testing.sample(6)
   def test_it_is_where_the_system_keeps_what_can_be_made_again(self, system, variables, expected):
     self.enter_context(mock.patch.object(tuning_file.sys, "platform", system))
-    self.enter_context(mock.patch.dict(os.environ, {"HOME": "/home/me", **variables}))
+    self.enter_context(mock.patch.dict(os.environ, {"HOME": "/my/home", **variables}))
     for name in {"XDG_CACHE_HOME", "LOCALAPPDATA"} - set(variables):
       os.environ.pop(name, None)
     path = tuning_file.path()

@@ -133,7 +133,7 @@ class EagerTest(testing.OpTestCase):
 
   def test_without_a_private_name_of_tensorflows_they_are_right(self):
     function = tf.function(lambda x, y: x - y, jit_compile=True)
-    concrete = mock.Mock(spec=["captured_inputs"], wraps=None, side_effect=lambda x, y: x - y)
+    concrete = mock.Mock(spec=["captured_inputs"], side_effect=lambda x, y: x - y)
     with mock.patch.object(type(function), "get_concrete_function", return_value=concrete):
       call = private.of_one_trace(function, tf.ones([2]), tf.ones([2]))
     self.assertEqual(call(tf.constant([5.0]), tf.constant([3.0])).numpy(), [2])

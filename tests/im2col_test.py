@@ -101,7 +101,7 @@ class OffersTest(parameterized.TestCase):
         self.assertLessEqual(offer.cost.column_bytes, 40 << 20, text)
 
   def test_a_plan_holds_7_mb_at_least_or_all(self):
-    # They are shared out evenly.
+    # Half of 14 MB: samples and planes are shared out evenly.
     for text in ("mb1_id64x33x33_ic32oc8_k3s1d1_ndhwc_f32", "mb64_id8_ic32oc8_k3s1d1_ndhwc_f32"):
       for offer in self.offers(text, CONV3D):
         self.assertGreater(offer.cost.column_bytes, 7 << 20, text)

@@ -54,7 +54,7 @@ _TESTS = {
   "lowering/flip.py": ["flipped_test", "xla_onednn_test"],
   "lowering/im2col/__init__.py": ["policy_test", "nonfinite_test"],
   "lowering/im2col/costs.py": _COSTS,
-  "lowering/im2col/plan.py": ["policy_test"],
+  "lowering/im2col/plan.py": ["policy_test", "memory_test"],
   "lowering/kernel/__init__.py": ["policy_test", "known_values_test", "nonfinite_test"],
   "lowering/kernel/costs.py": _COSTS,
   "lowering/kernel/eager.py": ["kernel_test::EagerTest", "eager_calls_test"],
