@@ -142,6 +142,15 @@ class PlansTest(testing.OpTestCase):
       result = tf.function(compute, autograph=False, **options)(weights, out_backprop)
       self.assert_right(case, arguments, result)
 
+  def test_xla_need_not_transpose_the_matrix_of_a_product_over_two_or_three_channels(self):
+    for text in ("mb1_id4_ic6oc{}_k1s1d1_ndhwc_f32", "mb1_id4_ic6oc{}_k3s1d1_ndhwc_f32"):
+      for channels, is_transposed in ((1, True), (2, False), (3, False), (4, True)):
+        _, _, problem, *tensors = operands(text.format(channels))
+        compute = functools.partial(OVERLAP_ADD.backprop_input, problem, Plan(in_xla=True))
+        graph = tf.function(compute, autograph=False).get_concrete_function(*tensors).graph
+        (product,) = (op for op in graph.get_operations() if op.type == "MatMul")
+        self.assertEqual(product.get_attr("transpose_b"), is_transposed, (text, channels))
+
   def test_columns_are_not_spread_out_before_they_are_added_up(self):
     case, _, problem, weights, out_backprop = operands(
       "mb1_id64x8x8_ic2oc2_k1x9x1s16x1x1d1_ndhwc_f32"

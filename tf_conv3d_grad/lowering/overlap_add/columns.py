@@ -19,9 +19,9 @@ from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST, rearranged
 from tf_conv3d_grad.problem.sizes import Size
 
-# Where nothing overlaps, XLA's product over up to so many channels takes five times as long as a
-# loop over the cells: 7.0 and 1.4 ms for 32^3 cells, from 3 channels to 64.
-_MAX_INNER = 4
+# XLA's product over two or three channels takes up to seven times as long with a matrix that it has
+# to transpose: 32^3 cells, from 3 channels to 64, 2.3 ms, with one in order 0.33.
+_MAX_TRANSPOSED = 3
 # The products of a depthwise problem with more taps than this are added up in a loop over one axis.
 # 5^3 taps on 16^3 cells of 96 channels take 59 ms at once and 10 in a loop; compiling takes 1.4 s
 # and 0.7.
@@ -103,15 +103,15 @@ def product(
   is_transposed = groups == 1 and gathered == 1
   if is_transposed:
     weights = tf.reshape(weights, [outer, out])
+    if plan.in_xla and plan.columns == CHANNELS_LAST and 1 < inner <= _MAX_TRANSPOSED:
+      # Transposed, it would become a part of the product.
+      weights = tf.stack([weights[:, channel] for channel in range(inner)])
+      is_transposed = False
   else:
     weights = tf.transpose(tf.reshape(weights, [gathered, outer, groups, out]), [2, 0, 3, 1])
     weights = tf.reshape(weights, [inner, outer] if groups == 1 else [groups, inner, outer])
 
-  is_few = groups == 1 and inner <= _MAX_INNER and problem.is_non_overlapping
-  if is_few and plan.in_xla and plan.rows == plan.columns == CHANNELS_LAST:
-    weights = tf.transpose(weights)  # one neighbour is all that is gathered there
-    columns = shifts.added([rows[:, i : i + 1] * weights[i] for i in range(inner)])
-  elif plan.columns == CHANNELS_FIRST:
+  if plan.columns == CHANNELS_FIRST:
     columns = tf.matmul(
       weights, rows, transpose_a=not is_transposed, transpose_b=plan.rows == CHANNELS_LAST
     )

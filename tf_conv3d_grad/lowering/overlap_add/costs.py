@@ -21,6 +21,8 @@ _SCATTER_FIRST_RATE = 15e9
 _CACHE_BYTES, _OUT_OF_CACHE_RATE = 12 << 20, 5.4e9
 # Bytes a second of a filter whose gathered taps have to be moved beside its out channels.
 _FILTER_RATE = 2.2e9
+# Bytes a second that a pointwise product reads and writes, which it does while it multiplies.
+_POINTWISE_RATE = 10e9
 # Seconds of one more operation.
 _OPERATION = 10e-6
 # Products a second of a depthwise problem, whose shifts, products and sums are one loop.
@@ -77,7 +79,11 @@ def of_plan(problem: Problem, plan: Plan) -> Cost:
   if gathered_taps > phases:
     weights = math.prod(problem.taps) * inner * problem.out_channels
     seconds += dtype.size * weights / _FILTER_RATE
-  if problem.is_non_overlapping:
+  if problem.taps == problem.strides == (1, 1, 1):
+    scatter_rate = math.inf  # the columns are the result
+    held = dtype.size * cells * (out + width) * groups
+    seconds = max(seconds, held / _POINTWISE_RATE)
+  elif problem.is_non_overlapping:
     scatter_rate = cost.MOVE_RATE
   elif plan.columns == CHANNELS_FIRST:
     scatter_rate = _SCATTER_FIRST_RATE
