@@ -13,9 +13,13 @@ from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance import oracle, ways
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.execution import nonfinite
+from tf_conv3d_grad.lowering.interface import Lowering, Offer
 from tf_conv3d_grad.planning import policy
+from tf_conv3d_grad.problem import functions
 from tf_conv3d_grad.problem.functions import BACKPROP_INPUT
 from tf_conv3d_grad.tensorflow.environment import Environment
+
+FUNCTIONS = {function.op: function for function in functions.ALL}
 
 
 class IsFiniteTest(parameterized.TestCase):
@@ -34,6 +38,116 @@ class IsFiniteTest(parameterized.TestCase):
     largest = np.finfo(dtype).max
     self.assertTrue(nonfinite._is_finite(tf.constant([largest, largest], dtype)))
     self.assertFalse(nonfinite._is_finite(tf.constant([largest, np.inf], dtype)))
+
+
+class _Inexact(Lowering):
+  """Multiplies padding, and both operands by zeros where its plan says so."""
+
+  name = "inexact"
+
+  def multiplies_neighbours(self, function, problem, plan):
+    return plan == "both"
+
+
+class LooksTest(parameterized.TestCase):
+  """Which tensors are looked at: a result stands unless an infinity is found in one of them."""
+
+  def stands(self, text, infinite, plan="one", of_result=7.0):
+    """Returns whether a result full of one number is kept with an infinity in an operand."""
+    case = Case.parse(text)
+    function = FUNCTIONS[case.direction.op]
+    problem, *operands = validation.validate(function, **case.arguments())
+    if infinite is not None:
+      wrong = operands[infinite].numpy()
+      wrong.flat[0] = np.inf
+      operands[infinite] = tf.constant(wrong)
+    result = tf.fill(case.result_shape, of_result)
+    offer = Offer(_Inexact(), plan, False, None)
+    computed = nonfinite.exact(function, problem, offer, lambda *_: result)
+    eager = computed(*operands) is result
+    graph = tf.function(
+      lambda *tensors: nonfinite.exact(function, problem, offer, lambda *_: result)(*tensors)
+    )(*operands)
+    self.assertEqual(bool(np.array_equal(graph, result, equal_nan=True)), eager)
+    return eager
+
+  @parameterized.parameters(
+    ("mb1_id4_ic2oc1_k1x1x2s1d1_ndhwc_f32", 0),
+    ("mb1_id4_ic1oc2_k1x1x2s1d1_ndhwc_f32_fwd", 0),
+    ("mb1_id2_ic8oc8_k3s1d1_ndhwc_f32_bwd_w", 1),
+  )
+  def test_the_operand_that_padding_is_multiplied_by(self, text, looked_at):
+    # The result is the largest of the three tensors: it is not looked at.
+    self.assertTrue(self.stands(text, None))
+    self.assertFalse(self.stands(text, looked_at))
+    self.assertTrue(self.stands(text, 1 - looked_at))
+
+  @parameterized.parameters(0, 1)
+  def test_both_operands_if_both_are_multiplied_by_zeros(self, infinite):
+    # With 36^3 cells, the result is larger than both and the price of one look more together.
+    for text in ("mb1_id36_ic2oc1_k2s1d1_ndhwc_f32", "mb1_id36_ic1oc2_k2s1d1_ndhwc_f32_fwd"):
+      self.assertTrue(self.stands(text, None, "both"))
+      self.assertFalse(self.stands(text, infinite, "both"))
+
+  @parameterized.parameters(0, 1)
+  def test_a_smaller_result_first_and_then_the_operands(self, infinite):
+    text = "mb1_id4_ic2oc2_k5s1d1_ndhwc_f32"  # 128 values, and 500 of the filter
+    self.assertTrue(self.stands(text, infinite))  # of an infinity nothing came
+    self.assertTrue(self.stands(text, None, of_result=np.nan))  # of none
+    self.assertEqual(self.stands(text, infinite, of_result=np.nan), infinite == 1)
+
+  def test_a_result_that_is_larger_by_less_than_another_look_costs(self):
+    # 65,536 values, 32,768 and 16 of the operands.
+    text, larger = (f"mb1_id{depth}x32x32_ic2oc1_k2s1d1_ndhwc_f32" for depth in (32, 34))
+    self.assertTrue(self.stands(text, 0, "both"))
+    self.assertFalse(self.stands(larger, 0, "both"))
+
+  def test_a_result_as_large_as_the_operand_is_not_looked_at(self):
+    text = "mb1_id2x2x4_ic1oc1_k2x2x4s1d1_ndhwc_f32"
+    self.assertFalse(self.stands(text, 0))
+
+
+class InXlaTest(parameterized.TestCase):
+  """Where TensorFlow's own operation, compiled, spreads NaNs alike, nothing is looked at."""
+
+  @parameterized.parameters(
+    ("mb1_id5x6x7_ic2oc3_k3s1d1_ndhwc_f32", True),
+    ("mb1_id5x6x7_ic2oc3_k3s1d1_ncdhw_bf16", True),
+    ("mb1_id5x6x7_ic2oc3_k3s1d2_ndhwc_f32", True),  # taps as far apart as the output is long
+    ("mb1_id4x6x7_ic2oc3_k3s1d2_ndhwc_f32", False),
+    ("mb1_id6x6x4_ic2oc3_k3s1d2_ndhwc_f32", False),
+    ("mb1_id5x6x7_ic2oc3_k3s1d1_ndhwc_f64", False),
+    ("mb1_id5x6x7_ic2oc4g2_k3s1d1_ndhwc_f32", False),
+    ("mb1_id5x6x7_ic2oc3_k3s2x1x1d1_ndhwc_f32", False),
+    ("mb1_id5x6x7_ic2oc3_k3s1x1x2d1_ndhwc_f32", False),
+    ("mb1_id5x6x7_ic2oc3_k1x3x3s1d1_ndhwc_f32", False),
+    ("mb1_id5x6x7_ic2oc3_k3x3x1s1d1_ndhwc_f32", False),
+  )
+  def test_a_result_stands(self, text, stands):
+    self.assertEqual(self.is_left_alone(text), stands)
+
+  def test_nothing_is_known_of_sizes_that_only_the_run_tells(self):
+    text = "mb2_id5x6x7_ic2oc3_k3s1d1_ndhwc_f32"
+    self.assertTrue(self.is_left_alone(text))
+    self.assertFalse(self.is_left_alone(text, batch=tf.constant(2)))
+
+  def is_left_alone(self, text, **changes):
+    case = Case.parse(text)
+    problem, *_ = validation.validate(BACKPROP_INPUT, **case.arguments())
+    offer = Offer(_Inexact(), "one", False, None)
+    found = []
+
+    def compute(*_):
+      raise AssertionError("is not to be called")
+
+    @tf.function(jit_compile=True, autograph=False)
+    def compiled(x):
+      changed = problem.replace(**{name: tf.identity(value) for name, value in changes.items()})
+      found.append(nonfinite.exact(BACKPROP_INPUT, changed, offer, compute) is compute)
+      return x
+
+    compiled.get_concrete_function(tf.zeros([]))
+    return found[0]
 
 
 def specials(result):
