@@ -93,6 +93,8 @@ def _of_every_function(direction: Direction) -> tuple[Row, ...]:
   return (
     Row("compiled", "compiled, against raw compiled",
         ("tf/op.compiled",), ("tf/raw.compiled",), direction),
+    Row("uncompiled", "compiled, against the better raw, which is not compiled",
+        ("tf/op.compiled",), _of("tf", _RAW), direction),
     Row("default", "default, eager, against the better raw",
         ("tf/op.eager",), _of("tf", _RAW), direction),
     Row("default", "default, graph, against the better raw",
