@@ -24,6 +24,8 @@ _UNCOMPILED_GROUPED_FACTOR = 1.6
 _OPERATION_SECONDS, _EAGER_OPERATION_SECONDS = 30e-6, 150e-6
 # Bytes a second of putting channels-first tensors in order, channels last.
 _TRANSPOSE_RATE = 2e9
+# Bytes a second of the input, which the gradient in the filter splits by phases, channels first.
+_PHASES_RATE = 1.3e9
 # The in channels of a group at which putting its columns in order is half as fast as for wide ones.
 _GROUP_RUN = 24
 # Products a second taken cell by cell in float32, compiled and uncompiled. How many times as long
@@ -65,6 +67,8 @@ def _compiled(function: Function, problem: Problem, plan: Plan) -> Cost:
     seconds += column_bytes / (cost.GROUP_ROWS_RATE * cost.efficiency(inner, _GROUP_RUN))
   if problem.data_format != NDHWC:
     seconds += cost.tensor_bytes(problem) / _TRANSPOSE_RATE
+  if function is BACKPROP_FILTER:
+    seconds += dtype.size * math.prod(problem.input_shape) / _PHASES_RATE
   depth, samples, _ = tiled(problem, plan)
   count = tiles.parts(problem.batch, samples, depth)
   seconds += (count - 1) * cost.TILE_SECONDS

@@ -49,6 +49,9 @@ _FRESH_BYTE = 0.6e-9
 # where a stride spreads them. The filter is turned around, element by element.
 _PATCH, _PATCH_BYTE = 7.5e-9, 0.035e-9
 _SPREAD_ELEMENT = 10e-9
+# The gradient in the filter looks patches up with the batch innermost: seconds for each element,
+# and for each run of a batch.
+_BATCHED_ELEMENT, _BATCH = 0.7e-9, 5e-9
 _FILTER_ELEMENT = 25e-9
 # The times of other lowerings are of another processor. By this factor those of the gradient in the
 # input can be compared to them.
@@ -173,9 +176,13 @@ def _filter_gradient_seconds(problem: Problem, dtype: tf.DType) -> float:
 
   It is a product with patches of `out_backprop`, in which a stride has put zeros.
   """
-  cells = problem.batch * math.prod(axis.input for axis in problem.axes)
+  cells = math.prod(axis.input for axis in problem.axes)
   elements = cells * math.prod(problem.taps) * problem.out_channels
-  return cost.flops(problem) / _PRODUCT_RATE[dtype] + elements * _SPREAD_ELEMENT
+  if problem.strides == (1, 1, 1):
+    looked_up = elements * (problem.batch * _BATCHED_ELEMENT + _BATCH)
+  else:
+    looked_up = elements * problem.batch * _SPREAD_ELEMENT
+  return cost.flops(problem) / _PRODUCT_RATE[dtype] + looked_up
 
 
 def _patch_seconds(problem: Problem, dtype: tf.DType) -> float:

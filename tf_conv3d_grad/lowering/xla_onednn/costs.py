@@ -30,7 +30,7 @@ _FULL_WIDTH, _DEPTHWISE_FILTER_GRADIENT_RATE = 3, 5.5e9
 _SLABS_RATE, _SLABS_RATE_OF_GROUPS = 1e9, 0.7e9
 # How many times as long it takes with a stride, which then is the dilation of a convolution, and
 # without AVX-512.
-_STRIDED_FACTOR, _WITHOUT_AVX512 = 1.8, 1.6
+_STRIDED_FACTOR, _WITHOUT_AVX512 = 1.5, 1.6
 # How many times as long a volume takes that is one cell wide.
 _NARROW_FACTOR = 4.0
 # How many times as long a pointwise filter takes, which has few operations a byte.
