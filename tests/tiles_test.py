@@ -1,5 +1,6 @@
 """The tiles of one axis, against the definition, for every small axis there is."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -215,6 +216,32 @@ class LoopsTest(parameterized.TestCase):
         expected = [cell + 1 if cell in range(length) else 0 for cell in window]
         for place in (index, tf.constant(index)):
           np.testing.assert_array_equal(tiles.read(padded, 1, tiling, place), [expected])
+
+  def test_all_windows_together_are_those_that_are_read(self):
+    for axis in (  # longer than a step by less and by more than one, as long, and shorter
+      Axis(11, 11, 3, 1, 1, 1),
+      Axis(12, 12, 7, 1, 2, 6),
+      Axis(16, 8, 2, 2, 1, 0),
+      Axis(13, 5, 1, 3, 1, 0),
+      Axis(10, 7, 3, 2, 1, 4),
+    ):
+      for tile in (2, 3, 4):
+        tiling = tiles.of_output(axis, tile)
+        tensor = tf.reshape(tf.range(1.0, 6 * axis.input + 1), [2, axis.input, 3])
+        padded = tiles.pad(tensor, 1, tiling)
+        expected = [tiles.read(padded, 1, tiling, index) for index in range(tiling.count)]
+        result = tiles.windows(tensor, 1, tiling)
+        np.testing.assert_array_equal(result, tf.stack(expected, 1), str((axis, tile)))
+
+  def test_however_many_windows_there_are_a_few_slices_hold_them(self):
+    axis = Axis(60, 60, 3, 1, 1, 1)
+    for tile, most in ((2, 9), (4, 9), (10, 9)):
+      compute = functools.partial(
+        tiles.windows, dimension=1, tiling=tiles.of_output(axis, tile)
+      )
+      graph = tf.function(compute).get_concrete_function(tf.zeros([2, 60, 3])).graph
+      slices = [op for op in graph.get_operations() if "Slice" in op.type]
+      self.assertLess(len(slices), most)
 
   def test_one_tile_reads_the_tensor_itself(self):
     tensor = tf.ones([1, 4])

@@ -111,6 +111,22 @@ def read(tensor: tf.Tensor, dimension: int, tiling: Tiling, index: Size) -> tf.T
   )
 
 
+def windows(tensor: tf.Tensor, dimension: int, tiling: Tiling) -> tf.Tensor:
+  """Returns what all tiles of an output read, `[..., tiles, window, ...]`, of static sizes.
+
+  A window is some runs as long as its step, the last of them shorter. So a few slices hold all
+  windows, however many there are: XLA compiles a slice for each in three times as long.
+  """
+  count, step = tiling.count, tiling.step
+  runs = -(-tiling.window // step)
+  padded = shifts.refit(tensor, {dimension: (tiling.before, (count + runs - 1) * step)})
+  found = []
+  for first in range(0, tiling.window, step):
+    split = shifts.split(shifts.window(padded, dimension, first, count * step), dimension, step)
+    found.append(shifts.window(split, dimension + 1, 0, min(step, tiling.window - first)))
+  return tf.concat(found, dimension + 1)
+
+
 def pad(tensor: tf.Tensor, dimension: int, tiling: Tiling) -> tf.Tensor:
   """Returns `tensor` padded so that every window lies within it."""
   return shifts.pad(tensor, dimension, tiling.before, tiling.after)

@@ -168,18 +168,13 @@ def _by_slabs(
   layout: Layout, slabs: tiles.Tiling, input: tf.Tensor, out_backprop: tf.Tensor  # noqa: A002
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """Returns the operands with slabs of depth cells for samples."""
-  plane = layout.spatial[0]
-  padded = tiles.pad(input, plane, slabs)
-  windows = [tiles.read(padded, plane, slabs, index) for index in range(slabs.count)]
+  batch, (plane, *_), _ = layout
   missing = slabs.count * slabs.axis.output - out_backprop.shape[plane]
   out_backprop = shifts.pad(out_backprop, plane, 0, missing)
-  gradients = [
-    shifts.window(out_backprop, plane, index * slabs.axis.output, slabs.axis.output)
-    for index in range(slabs.count)
-  ]
-  return tuple(
-    shifts.merge(tf.stack(parts, layout.batch + 1), layout.batch) for parts in (windows, gradients)
-  )
+  split = tiles.windows(input, plane, slabs), shifts.split(out_backprop, plane, slabs.axis.output)
+  order = [batch, plane, *(d for d in range(6) if d not in (batch, plane))]
+  of_slabs, gradients = (shifts.merge(tf.transpose(each, order), batch) for each in split)
+  return of_slabs, gradients
 
 
 def _of_piece(
