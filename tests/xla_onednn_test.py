@@ -255,6 +255,33 @@ class OffersTest(parameterized.TestCase):
   def test_what_it_is_not_given(self, text):
     self.assertEmpty(offers(*self.problem(text)))
 
+  @absltest.skipUnless(HERE, xla_onednn.why_not(tf.float32))
+  @parameterized.parameters(
+    ("mb1_id8_ic4oc4_k2s1d32768_ndhwc_f32_fwd", True),
+    ("mb1_id8_ic4oc4_k2s1d32769_ndhwc_f32_fwd", False),
+    ("mb1_id70000x8x8_ic4oc4_k1s32768x1x1d1_ndhwc_f32_fwd", True),
+    ("mb1_id70000x8x8_ic4oc4_k1s32769x1x1d1_ndhwc_f32_fwd", False),
+  )
+  def test_steps_are_as_long_as_its_arithmetic_takes(self, text, is_given):
+    self.assertEqual(bool(offers(*self.problem(text))), is_given)
+
+  @absltest.skipUnless(HERE, xla_onednn.why_not(tf.float32))
+  @parameterized.parameters(
+    ("mb1_id8_ic4oc4_k1s1d1_ndhwc_f32", False),
+    ("mb1_id8_ic4oc4_k1s1d1_ndhwc_f32_fwd", False),
+    ("mb1_id8_ic4oc4_k1s1d1_ndhwc_f32_bwd_w", True),  # that of slabs, which are padded
+    ("mb1_id8_ic4oc4_k2s1d1_ndhwc_f32", True),
+    ("mb1_id8_ic4oc4_k2s1d1_ndhwc_f32_fwd", True),
+    ("mb1_id8_ic4oc4_k2s1d1_ndhwc_f32_valid_fwd", False),
+    ("mb1_id8_ic4oc4_k1x1x2s1d1_ndhwc_f32_fwd", True),
+  )
+  def test_padding_is_multiplied_where_there_is_any(self, text, is_multiplied):
+    function, problem = self.problem(text)
+    (offer,) = offers(function, problem)
+    self.assertEqual(
+      offer.lowering.multiplies_padding(function, problem, offer.plan), is_multiplied
+    )
+
   @parameterized.parameters(
     {"xla_onednn": False}, {"device": "GPU"}, {"in_xla": False, "mode": False}
   )

@@ -59,7 +59,7 @@ _TESTS = {
   "lowering/kernel/costs.py": _COSTS,
   "lowering/kernel/eager.py": ["kernel_test::EagerTest", "eager_calls_test"],
   "lowering/onednn.py": ["kernel_test", "xla_onednn_test"],
-  "lowering/overlap_add/__init__.py": ["policy_test", "cost_test"],
+  "lowering/overlap_add/__init__.py": ["overlap_add_test::PlansTest", "policy_test", "cost_test"],
   "lowering/overlap_add/columns.py": ["policy_test", "cost_test"],
   "lowering/overlap_add/costs.py": _COSTS,
   "lowering/overlap_add/offers.py": ["policy_test"],
@@ -67,7 +67,9 @@ _TESTS = {
   "lowering/overlap_add/sums.py": ["policy_test", "cost_test"],
   "lowering/shifts.py": ["im2col_test", "overlap_add_test"],
   "lowering/tiles.py": ["im2col_test", "overlap_add_test"],
-  "lowering/xla_onednn/__init__.py": ["policy_test", "nonfinite_test"],
+  "lowering/xla_onednn/__init__.py": [
+    "xla_onednn_test::OffersTest", "policy_test", "nonfinite_test",
+  ],  # fmt: skip
   "lowering/xla_onednn/call.py": ["xla_onednn_test::ResultsTest"],
   "lowering/xla_onednn/filter_gradient.py": [
     "xla_onednn_test::ResultsTest", "xla_onednn_test::FilterGradientTest",
