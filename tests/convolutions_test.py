@@ -96,6 +96,16 @@ class DilatedTest(parameterized.TestCase):
     self.assertContainsSubset(SPLIT, traced[0])
     self.assertNoCommonElements(SPLIT, traced[1])
 
+  @parameterized.parameters(2, [[2, 1, 3]], [[1, 1, 2, 1, 3]])
+  def test_channels_first_it_is_one_operation_too(self, dilations):
+    shape = [INPUT.shape[axis] for axis in (0, 4, 1, 2, 3)]
+    specs = tf.TensorSpec(shape, tf.float32), tf.TensorSpec(FILTER.shape, tf.float32)
+    with tf_conv3d_grad.patch_tensorflow():
+      traced = operations(
+        lambda x, w: convolution(x, w, dilations=dilations, data_format="NCDHW"), *specs
+      )
+    self.assertNoCommonElements(SPLIT, traced)
+
   @parameterized.parameters("NDHWC", "NCDHW")
   def test_grouped(self, data_format):
     filters = tf.constant(FILTER[:, :, :, :2])

@@ -166,6 +166,13 @@ class OverlapAddTest(parameterized.TestCase):
       self.assertEqual(some.column_bytes * 8 // samples, whole.column_bytes)
       self.assertGreater(some.seconds, whole.seconds + (8 // samples - 1) * cost.TILE_SECONDS)
 
+  def test_small_calls_take_up_to_some_milliseconds(self):
+    for text in (*CASES, "mb1_id8_ic8oc8g8_k3s1d1_ndhwc_f32", "mb1_id8_ic4oc4_k2s2d1_ncdhw_f32"):
+      for plan, inside in offers.plans(problem_of(text).canonical):
+        # At the rate of a product, and with each tile of a loop.
+        least = cost.flops(problem_of(text)) / cost.PRODUCT_RATE[tf.float32]
+        self.assertBetween(inside.seconds, least, 5e-3 + 8 * cost.TILE_SECONDS, (text, plan))
+
   def test_uncompiled_it_takes_longer(self):
     for text in (*CASES, "mb1_id8_ic4oc4_k2s2d1_ndhwc_f32"):
       canonical = problem_of(text).canonical

@@ -199,6 +199,15 @@ class PlansTest(testing.OpTestCase):
     with tf_conv3d_grad.jit_compile(mode):
       self.assert_right(case, arguments, tf_conv3d_grad.Conv3DBackpropInputV2(**arguments))
 
+  def test_more_depthwise_taps_than_a_loop_over_cells_holds_are_a_loop_of_their_own(self):
+    for taps, is_loop in ("1x8x8", False), ("1x5x13", True):
+      _, _, problem, *tensors = operands(f"mb1_id3x9x9_ic2oc2g2_k{taps}s1d1_ndhwc_f32")
+      plan = Plan((True, True, True), in_xla=True)
+      compute = tf.function(functools.partial(OVERLAP_ADD.backprop_input, problem, plan))
+      graph = compute.get_concrete_function(*tensors).graph
+      loops = [op for op in graph.get_operations() if op.type.endswith("While")]
+      self.assertEqual(bool(loops), is_loop, taps)
+
   def test_a_depthwise_one_that_scatters_nothing_multiplies_no_zeros_of_other_channels(self):
     _, _, problem, weights, out_backprop = operands("mb1_id5_ic6oc6g6_k3s1d1_ndhwc_f32")
     for gathered, has_products in (((True, True, True), False), ((True, True, False), True)):
