@@ -239,6 +239,14 @@ class GpuTest(testing.OpTestCase):
     )
     self.assert_right(case, arguments, compute(**operands))
 
+  def test_there_it_is_tensorflows_own_op_in_every_function(self):
+    problem, *_ = validation.validate(BACKPROP_INPUT, **CASES[0].arguments())
+    for function in functions.ALL:
+      for mode, compiled in (("auto", True), (True, True), (False, False)):
+        where = Environment("GPU", onednn=False, in_xla=False, mode=mode)
+        (offer,) = Kernel().offers(function, problem, where)
+        self.assertEqual((offer.is_native, offer.compiled), (True, compiled))
+
   def test_an_eager_call_where_sames_padding_is_in_doubt(self):
     # What it is given here, uncompiled, TensorFlow's kernel for the CPU takes as well.
     case = Case.parse("mb2_id8x9x9_ic4oc4_k1x2x2s2d1_ndhwc_f32_fwd")

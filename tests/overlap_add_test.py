@@ -129,6 +129,17 @@ class PlansTest(testing.OpTestCase):
     if axis.taps == 1:
       self.assertEqual(says, beyond, axis)
 
+  @parameterized.parameters(
+    ("mb1_id4x1x1_ic2oc2_k2x1x1s1d8x1x1_ndhwc_f32", True),  # both taps reach padding alone
+    ("mb1_id4x1x1_ic2oc2_k3x1x1s1d8x1x1_ndhwc_f32", False),  # one of three reaches cells
+    ("mb1_id4x1x1_ic2oc2_k3x1x1s1d1_ndhwc_f32", True),
+    ("mb1_id4x1x1_ic2oc2_k2x1x1s2x1x1d1_ndhwc_f32", False),
+  )
+  def test_gathered_taps_multiply_padding_or_not(self, text, expected):
+    problem = operands(text)[2]
+    plan = Plan((True, False, False))
+    self.assertEqual(OVERLAP_ADD.multiplies_padding(BACKPROP_INPUT, problem, plan), expected)
+
   @parameterized.product(
     text=("mb2_id4x5x3_ic6oc{}_k1s1d1_ndhwc_f32", "mb1_id4x6x2_ic5oc{}_k2s2d1_ndhwc_f32"),
     channels=(1, 2, 3, 4, 5),
