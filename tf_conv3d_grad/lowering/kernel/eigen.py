@@ -51,7 +51,7 @@ _PATCH, _PATCH_BYTE = 7.5e-9, 0.035e-9
 _SPREAD_ELEMENT = 10e-9
 # The gradient in the filter looks patches up with the batch innermost: seconds for each element,
 # and for each run of a batch.
-_BATCHED_ELEMENT, _BATCH = 0.7e-9, 5e-9
+_BATCHED_ELEMENT, _BATCH_RUN = 0.7e-9, 5e-9
 _FILTER_ELEMENT = 25e-9
 # The times of other lowerings are of another processor. By this factor those of the gradient in the
 # input can be compared to them.
@@ -179,7 +179,7 @@ def _filter_gradient_seconds(problem: Problem, dtype: tf.DType) -> float:
   cells = math.prod(axis.input for axis in problem.axes)
   elements = cells * math.prod(problem.taps) * problem.out_channels
   if problem.strides == (1, 1, 1):
-    looked_up = elements * (problem.batch * _BATCHED_ELEMENT + _BATCH)
+    looked_up = elements * (problem.batch * _BATCHED_ELEMENT + _BATCH_RUN)
   else:
     looked_up = elements * problem.batch * _SPREAD_ELEMENT
   return cost.flops(problem) / _PRODUCT_RATE[dtype] + looked_up

@@ -81,8 +81,8 @@ def of_plan(problem: Problem, plan: Plan) -> Cost:
     seconds += dtype.size * weights / _FILTER_RATE
   if problem.taps == problem.strides == (1, 1, 1):
     scatter_rate = math.inf  # the columns are the result
-    held = dtype.size * cells * (out + width) * groups
-    seconds = max(seconds, held / _POINTWISE_RATE)
+    moved = dtype.size * cells * (out + width) * groups
+    seconds = max(seconds, moved / _POINTWISE_RATE)
   elif problem.is_non_overlapping:
     scatter_rate = cost.MOVE_RATE
   elif plan.columns == CHANNELS_FIRST:
