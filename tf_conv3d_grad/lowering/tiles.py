@@ -115,7 +115,7 @@ def windows(tensor: tf.Tensor, dimension: int, tiling: Tiling) -> tf.Tensor:
   """Returns what all tiles of an output read, `[..., tiles, window, ...]`, of static sizes.
 
   A window is some runs as long as its step, the last of them shorter. So a few slices hold all
-  windows, however many there are: XLA compiles a slice for each in three times as long.
+  windows, however many there are: XLA compiles a slice for each in up to five times as long.
   """
   count, step = tiling.count, tiling.step
   runs = -(-tiling.window // step)

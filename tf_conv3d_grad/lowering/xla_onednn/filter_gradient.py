@@ -183,10 +183,9 @@ def _of_piece(
   """Returns the gradient of a piece, as a convolution."""
   batch, spatial, channels = problem.layout
   if problem.groups > 1:  # a group's samples are its channels
-    shape = list(input.shape)
-    shape[channels : channels + 1] = [problem.groups, problem.filter_in_channels]
+    split = shifts.split(input, channels, problem.filter_in_channels)
     order = [channels, *(d for d in range(6) if d != channels)]
-    input = shifts.merge(tf.transpose(tf.reshape(input, shape), order), batch)  # noqa: A001
+    input = shifts.merge(tf.transpose(split, order), batch)  # noqa: A001
   of_input = Layout(batch=channels, spatial=spatial, channels=batch)
   layouts = of_input, problem.layout, OF_FILTER
   return call.convolution(convolution, layouts, out_backprop, input, tf.float32)
