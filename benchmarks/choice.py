@@ -5,9 +5,10 @@
     TF_ENABLE_ONEDNN_OPTS=0 python -m benchmarks.choice
     ONEDNN_MAX_CPU_ISA=AVX2 python -m benchmarks.choice
 
-The best of every way of computing that is offered for a case is timed, with TensorFlow's own op
-beside it. All take turns in one process, on random data, and give the same result. For eager calls
-no compilation counts as better: a first call would have to repay it. `--json` keeps the times.
+The best of every way of computing that is offered for a case is timed, with TensorFlow's own op,
+called in the same way, beside it ("raw"). All take turns in one process, on random data, and give
+the same result. For eager calls no compilation counts as better: a first call would have to repay
+it. `--json` keeps the times.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import functools
 import json
 import math
 import pathlib
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -28,6 +30,7 @@ import rich.progress
 import rich.table
 import tensorflow as tf
 
+from benchmarks import sampling
 from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.conformance.reference import OPS
@@ -41,6 +44,10 @@ from tf_conv3d_grad.tensorflow.environment import Environment
 
 _FUNCTIONS = {function.op: function for function in functions.ALL}
 _ROUNDS, _SECONDS = 11, 4.0
+# A first call that takes so many seconds is the only one.
+_SLOW_S = 5.0
+# A choice that takes so many times as long as the best is counted.
+_MUCH = 1.5
 # What takes so many times as long as the fastest in the first round is timed once.
 _HOPELESS = 4.0
 
@@ -146,11 +153,7 @@ def contestants(
   def raw(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     return op(**{**arguments, first_name: first, second_name: second})
 
-  if where == "compiled":
-    calls["raw compiled"] = traced(raw)
-  else:
-    calls["raw eager"] = raw
-    calls["raw graph"] = traced(raw)
+  calls["raw"] = raw if where == "eager" else traced(raw)
   return offers, calls
 
 
@@ -164,25 +167,28 @@ def raced(
   calls: dict[str, Callable[..., tf.Tensor]], operands: tuple[tf.Tensor, ...]
 ) -> dict[str, list[float]]:
   """Returns the seconds of those calls that can be made."""
-  expected, seconds = None, {}
+  expected: np.ndarray | None = None
+  firsts: dict[str, float] = {}
   for name, call in calls.items():
     try:
       begin = time.perf_counter()
       result = call(*operands).numpy().astype(np.float64)
-      first = time.perf_counter() - begin
+      firsts[name] = time.perf_counter() - begin
     except (tf.errors.OpError, ValueError):
       continue
     expected = result if expected is None else expected
     if np.linalg.norm(result - expected) > 3e-2 * np.linalg.norm(expected):
       raise AssertionError(f"{name}: wrong result")
-    seconds[name] = [first] if first > 5 else []
   start = time.perf_counter()
+  seconds = {name: [first] if first > _SLOW_S else [] for name, first in firsts.items()}
   going = [name for name, samples in seconds.items() if not samples]
+  order = random.Random(0)
   for turn in range(_ROUNDS):
+    order.shuffle(going)  # whoever comes after a way that leaves much memory behind has it harder
     for name in going:
-      begin = time.perf_counter()
-      calls[name](*operands)
-      seconds[name].append(time.perf_counter() - begin)
+      expected_s = min(seconds[name], default=firsts[name])
+      call = functools.partial(calls[name], *operands)
+      seconds[name].append(sampling.sample(call, sampling.calls_of(expected_s), expected_s))
     if turn == 0:
       limit = _HOPELESS * min(samples[0] for samples in seconds.values())
       going = [name for name in going if seconds[name][0] <= limit]
@@ -192,31 +198,32 @@ def raced(
 
 
 def show(found: dict[str, list[Timed]], where: str) -> None:
-  """Prints a table, and what the choice loses."""
+  """Prints a table, and what the choice loses and gains."""
   table = rich.table.Table("case", "chosen", "ms", "over best", "raw over it", "best, if another")
-  regrets, gains = [], []
+  regrets: list[float] = []
+  gains: dict[str, list[float]] = {op: [] for op in _FUNCTIONS}
   for case, ways in found.items():
     chosen, *_ = ways
     ours = [way for way in ways if way.is_ours and not (where == "eager" and way.compiled)]
-    ours.append(chosen)
-    best = min(ours, key=lambda way: way.seconds)
-    raws = [way.seconds for way in ways if not way.is_ours]
+    best = min([chosen, *ours], key=lambda way: way.seconds)
     regrets.append(chosen.seconds / best.seconds)
-    if raws:
-      gains.append(min(raws) / chosen.seconds)
+    raw = [way.seconds / chosen.seconds for way in ways if not way.is_ours]
+    gains[Case.parse(case).direction.op] += raw
     table.add_row(
       case, chosen.name, f"{chosen.seconds * 1e3:.2f}", f"{regrets[-1]:.2f}",
-      f"{gains[-1]:.2f}" if raws else "refused", "" if best is chosen else best.name,
+      f"{raw[0]:.2f}" if raw else "refused", "" if best is chosen else best.name,
     )  # fmt: skip
   console = rich.console.Console()
   console.print(table)
+  often = sum(regret > _MUCH for regret in regrets)
   console.print(
-    f"The choice takes {_mean(regrets):.2f} times as long as the best, at most {max(regrets):.2f}."
+    f"The choice takes {_mean(regrets):.2f} times as long as the best, over {_MUCH} in {often} of "
+    f"{len(regrets)} calls, at most {max(regrets):.2f}."
   )
-  if gains:
-    console.print(
-      f"The better raw op takes {_mean(gains):.2f} times as long, at least {min(gains):.2f}."
-    )
+  for op, ratios in gains.items():
+    if ratios:
+      mean, least = _mean(ratios), min(ratios)
+      console.print(f"{op}: raw takes {mean:.2f} times as long, at least {least:.2f}.")
 
 
 def _mean(ratios: list[float]) -> float:

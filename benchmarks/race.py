@@ -10,15 +10,12 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import expected, problem
+from benchmarks import expected, problem, sampling
 from benchmarks.workers import Worker, WorkerError, Workers
 from tf_conv3d_grad.conformance.case import Case
 
 # Who takes this many times as long as each is given is ten times slower than the rest: fewer do.
 _LONG = 3
-# Below this a sample is the mean of several calls: clocks and scheduling have a grain.
-_SAMPLE_S = 0.01
-_MOST_CALLS = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +92,7 @@ class _Runner:
     """Whether it is to be sampled again."""
     if self._failed or self._is_hopeless or len(self._samples) >= self._pace.most:
       return False
-    total_s = sum(max(sample, _SAMPLE_S) for sample in self._samples)
+    total_s = sum(max(sample, sampling.SAMPLE_S) for sample in self._samples)
     enough_s = self._pace.seconds * (1 if len(self._samples) >= self._pace.least else _LONG)
     return total_s < enough_s
 
@@ -123,11 +120,11 @@ class _Runner:
       if self._failed:
         return
     expected_s = min(self._samples, default=self._first["first_s"])
-    calls = 1 if not self._samples else round(_SAMPLE_S / expected_s)
+    calls = sampling.calls_of(expected_s) if self._samples else 1
     answer = self._ask(
       "sample",
       contestant=self._contestant,
-      calls=min(max(calls, 1), _MOST_CALLS),
+      calls=calls,
       expected_s=expected_s,
     )
     if answer:

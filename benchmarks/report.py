@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-from benchmarks import plots, results, tables
+from benchmarks import plots, results, sampling, tables
 from benchmarks.steps import plot as steps_plot
 from benchmarks.steps import results as steps_results
 from benchmarks.steps import tables as steps_tables
@@ -29,8 +29,8 @@ means that the op is faster.
   better of eager and graph" is the same of this op.
 - "Refused" are cases that none of the others takes there. They are not counted.
 - A contestant whose first call took over {hopeless_s:g} s was timed once.
-- Before each sample of short calls, the contestant runs for 15 ms that are not timed: threads that
-  have slept are slower for some ten calls.
+- Before each sample of short calls, the contestant runs for {warm_up_ms:g} ms that are not timed:
+  threads that have slept are slower for some ten calls.
 """
 
 _CASES = """\
@@ -65,7 +65,9 @@ def _steps(found: steps_results.Results) -> list[str]:
 
 def _cases(found: results.Results) -> list[str]:
   """Returns the paragraphs about single calls of the op."""
-  parts = [_INTRODUCTION.format(**found.about), _environment(found.about)]
+  warm_up_ms = 1e3 * sampling.WARM_UP_S
+  introduction = _INTRODUCTION.format(warm_up_ms=warm_up_ms, **found.about)
+  parts = [introduction, _environment(found.about)]
   parts += [_markdown(table) for table in tables.overview(found)]
   parts += _list(tables.remarks(found))
   folder = found.folder / plots.FOLDER

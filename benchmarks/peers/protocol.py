@@ -26,13 +26,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from benchmarks import sampling
 from benchmarks.peers import peak
 
-# Before a sample, calls of so many seconds are not timed: the other contestants have just had the
-# caches, their threads may still be spinning, and those of a pool that has slept share a core for
-# some ten calls. A call as long as `_LONG_S` needs none.
-_WARM_UP_S = 0.015
-_LONG_S = 0.05
 # Messages show files of this checkout, wherever that is.
 _ROOT = f"{pathlib.Path(__file__).resolve().parents[2]}{os.sep}"
 
@@ -102,15 +98,7 @@ class _Session:
     return {"first_s": first_s, **self._compared(result)}
 
   def sample(self, contestant: str, calls: int, expected_s: float) -> dict[str, Any]:
-    call = self._calls[contestant]
-    if expected_s < _LONG_S:
-      end = time.perf_counter() + _WARM_UP_S
-      while time.perf_counter() < end:
-        call()
-    start = time.perf_counter()
-    for _ in range(calls):
-      call()
-    return {"seconds": (time.perf_counter() - start) / calls}
+    return {"seconds": sampling.sample(self._calls[contestant], calls, expected_s)}
 
   def peak(self, contestant: str) -> dict[str, Any]:
     call = self._peer.prepare(contestant, self._problem, self._operands)
