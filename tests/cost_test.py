@@ -71,11 +71,15 @@ class ArithmeticTest(parameterized.TestCase):
   @parameterized.parameters((True, 16), (False, 8))
   def test_channels_fill_vectors_of_16_or_8(self, has_avx512, lanes):
     with mock.patch.object(processor, "onednn_has_avx512", return_value=has_avx512):
-      self.assertEqual(cost.filled(lanes), 1)
+      self.assertEqual(cost.filled(16), 1)
       self.assertEqual(cost.filled(3 * lanes), 1)
-      self.assertEqual(cost.filled(lanes // 2), 0.5)
-      self.assertEqual(cost.filled(lanes + lanes // 2), 0.75)
-      self.assertEqual(cost.filled(0), 1 / lanes)  # to be divided by
+      self.assertEqual(cost.filled(2 * lanes + lanes // 2), 2.5 / 3)
+
+  @parameterized.parameters(True, False)
+  def test_one_vector_of_channels_is_half_filled_without_avx512_too(self, has_avx512):
+    with mock.patch.object(processor, "onednn_has_avx512", return_value=has_avx512):
+      self.assertEqual([cost.filled(channels) for channels in (4, 8)], [0.25, 0.5])
+      self.assertEqual(cost.filled(0), 1 / 16)  # to be divided by
 
   def test_a_product_alone_compiles_in_a_part_of_the_time(self):
     alone, around = (problem_of(f"mb1_id8_ic4oc4_k{taps}s1d1_ndhwc_f32") for taps in (1, 3))
@@ -168,7 +172,7 @@ class OverlapAddTest(parameterized.TestCase):
 
   def test_small_calls_take_up_to_some_milliseconds(self):
     for text in (*CASES, "mb1_id8_ic8oc8g8_k3s1d1_ndhwc_f32", "mb1_id8_ic4oc4_k2s2d1_ncdhw_f32"):
-      for plan, inside in offers.plans(problem_of(text).canonical):
+      for plan, inside in offers.plans(problem_of(text).canonical, in_xla=True):
         # At the rate of a product, and with each tile of a loop.
         least = cost.flops(problem_of(text)) / cost.PRODUCT_RATE[tf.float32]
         self.assertBetween(inside.seconds, least, 5e-3 + 8 * cost.TILE_SECONDS, (text, plan))
@@ -176,7 +180,7 @@ class OverlapAddTest(parameterized.TestCase):
   def test_uncompiled_it_takes_longer(self):
     for text in (*CASES, "mb1_id8_ic4oc4_k2s2d1_ndhwc_f32"):
       canonical = problem_of(text).canonical
-      for plan, inside in offers.plans(canonical):
+      for plan, inside in offers.plans(canonical, in_xla=False):
         graph, eager = (
           of_overlap_add.uncompiled(canonical, plan, inside, in_graph) for in_graph in (True, False)
         )
@@ -185,7 +189,8 @@ class OverlapAddTest(parameterized.TestCase):
 
   def test_plans_come_the_least_cost_first(self):
     for text in CASES:
-      seconds = [inside.seconds for _, inside in offers.plans(problem_of(text).canonical)]
+      found = offers.plans(problem_of(text).canonical, in_xla=True)
+      seconds = [inside.seconds for _, inside in found]
       self.assertEqual(seconds, sorted(seconds))
 
   def test_tiles_fit_memory_and_caches_or_are_one_plane(self):

@@ -10,8 +10,8 @@ from tf_conv3d_grad import explain
 from tf_conv3d_grad.conformance.case import Case
 from tf_conv3d_grad.lowering import tiles
 from tf_conv3d_grad.lowering.overlap_add import costs, offers
+from tf_conv3d_grad.lowering.overlap_add.offers import MAX_COLUMN_BYTES
 from tf_conv3d_grad.lowering.overlap_add.plan import Plan
-from tf_conv3d_grad.lowering.tiles import MAX_COLUMN_BYTES
 from tf_conv3d_grad.problem import geometry
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
 
@@ -128,21 +128,30 @@ class LayoutsTest(parameterized.TestCase):
 
 
 class PlansTest(parameterized.TestCase):
-  def test_there_is_one_for_each_set_of_axes_and_layout_the_cheapest_first(self):
+  @parameterized.parameters(True, False)
+  def test_there_is_one_for_each_set_of_axes_and_layout_the_cheapest_first(self, in_xla):
     problem = problem_of("mb2_id40_ic4oc16_k3x2x3s1d1_ndhwc_f32")
-    found = offers.plans(problem)
+    found = offers.plans(problem, in_xla)
     self.assertLen(found, len(offers.gatherable(problem)) * 2)
     self.assertLen({(plan.gathered, plan.columns) for plan, _ in found}, len(found))
     seconds = [cost.seconds for _, cost in found]
     self.assertEqual(seconds, sorted(seconds))
     for plan, cost in found:
-      of_set = offers.tiled(problem, plan.untiled())
+      self.assertEqual(plan.in_xla, in_xla)
+      of_set = offers.tiled(problem, plan.untiled())[in_xla:]
       self.assertEqual(cost.seconds, min(each.seconds for _, each in of_set))
+
+  def test_inside_of_xla_columns_fit_a_cache(self):
+    # 36 MB of columns, which is fewer operations, but slower where each operation is none.
+    problem = problem_of("mb1_id32_ic32oc64_k3s1d1_ndhwc_f32")
+    for in_xla in (True, False):
+      most = max(held(problem, plan) for plan, _ in offers.plans(problem, in_xla))
+      self.assertEqual(most <= 16 << 20, in_xla)
 
   @parameterized.parameters((4, True), (5, False))
   def test_all_axes_gathered_for_few_out_channels_have_rows_channels_first(self, channels, first):
     problem = problem_of(f"mb1_id12_ic16oc{channels}_k3s1d1_ndhwc_f32")
-    for plan, _ in offers.plans(problem):
+    for plan, _ in offers.plans(problem, in_xla=True):
       rows = CHANNELS_FIRST if first and all(plan.gathered) else CHANNELS_LAST
       self.assertEqual(plan.rows, rows)
 
@@ -153,7 +162,7 @@ class PlansTest(parameterized.TestCase):
     self, data_format, width, layout
   ):
     problem = problem_of(f"mb1_id4x4x{width}_ic4oc4g4_k3s1d1_{data_format}_f32")
-    ((plan, _),) = offers.plans(problem)
+    ((plan, _),) = offers.plans(problem, in_xla=False)
     self.assertEqual(plan, Plan((True, True, True), layout, layout))
 
 

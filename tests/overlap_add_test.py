@@ -272,7 +272,7 @@ class InTilesTest(testing.OpTestCase):
   def setUp(self):
     super().setUp()
     self.enter_context(mock.patch.dict("os.environ", {xla_onednn.ENVIRONMENT_VARIABLE: "0"}))
-    limits = {"MAX_COLUMN_BYTES": 1 << 10, "_CACHE_COLUMN_BYTES": ()}
+    limits = {"MAX_COLUMN_BYTES": 1 << 10, "_CACHE_COLUMN_BYTES": (1 << 10,)}
     self.enter_context(mock.patch.multiple(offers, **limits))
     policy.forget()
     self.addCleanup(policy.forget)

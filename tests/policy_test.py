@@ -93,6 +93,18 @@ class ChoiceTest(MachineTestCase):
     self.machine(xla_compiles=False)
     self.assertFalse(chosen(problem, function, in_graph=True).compiled)
 
+  @parameterized.parameters(*((function,) for function in functions.ALL))
+  def test_what_eigens_kernel_refuses_is_compiled_where_some_hundred_calls_repay_it(self, function):
+    first, last = (
+      problem_of_shapes(f"mb1_id26_ic28oc36_k3s1d1_{data_format}_f32")
+      for data_format in ("ncdhw", "ndhwc")
+    )
+    self.assertTrue(chosen(first, function, onednn=False).compiled)
+    self.assertFalse(chosen(last, function, onednn=False).compiled)
+    self.assertFalse(chosen(first, function).compiled)  # oneDNN's takes it
+    small = problem_of_shapes("mb1_id6_ic4oc4_k3s1d1_ncdhw_f32")
+    self.assertFalse(chosen(small, function, onednn=False).compiled)
+
   @parameterized.parameters((True, "kernel"), (False, "im2col"))
   def test_without_avx512_onednns_filter_gradient_of_a_row_is_not_taken(self, has_avx512, name):
     self.machine(onednn_has_avx512=has_avx512)

@@ -74,9 +74,12 @@ def tensor_bytes(problem: Problem) -> int:
 
 
 def filled(channels: int) -> float:
-  """Returns which part of oneDNN's vectors so many channels fill: 16 float32, 8 without AVX-512."""
-  lanes = 16 if processor.onednn_has_avx512() else 8
+  """Returns which part of oneDNN's vectors so many channels fill: 16 float32, 8 without AVX-512.
+
+  Two vectors are the least without AVX-512, too: one alone leaves half of the time to waiting.
+  """
   channels = max(1, channels)
+  lanes = 16 if processor.onednn_has_avx512() or channels <= 8 else 8
   return channels / (lanes * -(-channels // lanes))
 
 

@@ -12,10 +12,6 @@ from tf_conv3d_grad.problem import geometry, sizes
 from tf_conv3d_grad.problem.axis import Axis
 from tf_conv3d_grad.problem.sizes import Size
 
-# How many bytes of columns may be held at a time. The matrix product also packs its operands: with
-# 83 MB of columns a call takes 125 MB more than with 13 MB.
-MAX_COLUMN_BYTES = 40 << 20
-
 
 @dataclasses.dataclass(frozen=True)
 class Tiling:

@@ -49,7 +49,9 @@ class Kernel(Lowering):
       return []
     plan = dataclasses.replace(plan, by_group=is_grouped)
     cost = costs.of_plan(function, problem, plan) if problem.is_static else None
-    return [Offer(self, plan, False, cost, is_native=not is_grouped)]
+    # Eigen's kernels refuse channels first, every kernel but XLA's refuses groups.
+    is_refused = is_grouped or not (plan.is_onednn or problem.data_format == NDHWC)
+    return [Offer(self, plan, False, cost, is_native=not is_refused)]
 
   def multiplies_padding(self, function: Function, problem: Problem, plan: Plan) -> bool:
     """Returns whether the CPU's kernels multiply padding, as they do with several taps."""

@@ -25,7 +25,9 @@ _STRIDED_FACTOR, _NARROW_FACTOR = 1.2, 4.0
 # How many times as long each function takes without AVX-512. How many times longer still the
 # gradient in the filter takes there for a volume that is one cell wide: 2048 cells in a row, 48
 # channels, k=9 take 137 ms instead of 3.
-_WITHOUT_AVX512 = {CONV3D: 1.2, BACKPROP_INPUT: 1.2, BACKPROP_FILTER: 2.3}
+_WITHOUT_AVX512 = {CONV3D: 1.2, BACKPROP_INPUT: 1.2, BACKPROP_FILTER: 1.8}
+# With fewer in channels than this, how many times as long again.
+_FEW, _FEW_WITHOUT_AVX512 = 16, 2.5
 # And how many times longer all of them take channels first.
 _NARROW_WITHOUT_AVX512, _FIRST_WITHOUT_AVX512 = 20.0, 1.8
 # Bytes a second of reading and writing the tensors.
@@ -61,6 +63,8 @@ def _onednn(function: Function, problem: Problem, plan: Plan) -> float:
     rate /= _WITHOUT_AVX512[function]
     if plan.data_format != NDHWC:
       rate /= _FIRST_WITHOUT_AVX512
-    if is_narrow and function is BACKPROP_FILTER:
+    if function is BACKPROP_FILTER and problem.in_channels < _FEW:
+      rate /= _FEW_WITHOUT_AVX512
+    if function is BACKPROP_FILTER and is_narrow:
       rate /= _NARROW_WITHOUT_AVX512
   return cost.flops(problem) / rate

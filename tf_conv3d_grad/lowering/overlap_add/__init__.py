@@ -17,8 +17,6 @@ channels and groups must be known, and the padding of every axis.
 
 from __future__ import annotations
 
-import dataclasses
-
 import tensorflow as tf
 
 from tf_conv3d_grad.lowering import tiles
@@ -46,15 +44,14 @@ class OverlapAdd(Lowering):
     canonical = problem.canonical
     if not offers.can_unroll(canonical):
       return []
+    if environment.in_xla:
+      return [Offer(self, plan, False, inside) for plan, inside in offers.plans(canonical, True)]
     compiled, uncompiled = [], []
-    for plan, inside in offers.plans(canonical):
-      in_xla = dataclasses.replace(plan, in_xla=True)
-      if environment.in_xla:
-        compiled.append(Offer(self, in_xla, False, inside))
-        continue
-      if environment.mode is not False:
-        compiled.append(Offer(self, in_xla, True, inside and inside.called()))
-      if environment.mode is not True:
+    if environment.mode is not False:
+      for plan, inside in offers.plans(canonical, in_xla=True):
+        compiled.append(Offer(self, plan, True, inside and inside.called()))
+    if environment.mode is not True:
+      for plan, inside in offers.plans(canonical, in_xla=False):
         outside = inside and costs.uncompiled(canonical, plan, inside, environment.in_graph)
         uncompiled.append(Offer(self, plan, False, outside))
     uncompiled.sort(key=lambda offer: offer.cost.seconds if offer.cost else 0)

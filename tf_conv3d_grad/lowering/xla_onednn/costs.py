@@ -11,7 +11,7 @@ from tf_conv3d_grad.lowering.cost import Cost
 from tf_conv3d_grad.lowering.xla_onednn import filter_gradient
 from tf_conv3d_grad.lowering.xla_onednn.plan import Plan
 from tf_conv3d_grad.problem.definition import Problem
-from tf_conv3d_grad.problem.functions import BACKPROP_INPUT, CONV3D, Function
+from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D, Function
 from tf_conv3d_grad.problem.layout import NCDHW, NDHWC
 from tf_conv3d_grad.tensorflow import processor
 
@@ -28,9 +28,10 @@ _DEPTHWISE_RATE, _DILATED_DEPTHWISE_FACTOR = 12e9, 2.5
 _FILTER_GRADIENT_RATE = {tf.float32: 105e9, tf.bfloat16: 210e9}
 _FULL_WIDTH, _DEPTHWISE_FILTER_GRADIENT_RATE = 3, 5.5e9
 _SLABS_RATE, _SLABS_RATE_OF_GROUPS = 1e9, 0.7e9
-# How many times as long it takes with a stride, which then is the dilation of a convolution, and
-# without AVX-512.
-_STRIDED_FACTOR, _WITHOUT_AVX512 = 1.5, 1.6
+# How many times as long it takes with a stride, which then is the dilation of a convolution.
+_STRIDED_FACTOR = 1.5
+# How many times as long each function takes without AVX-512.
+_WITHOUT_AVX512 = {CONV3D: 1.2, BACKPROP_INPUT: 1.2, BACKPROP_FILTER: 1.6}
 # How many times as long a volume takes that is one cell wide.
 _NARROW_FACTOR = 4.0
 # How many times as long a pointwise filter takes, which has few operations a byte.
@@ -59,6 +60,8 @@ def of_convolution(function: Function, problem: Problem, plan: Plan, calls: int)
     rate *= cost.efficiency(summed, half_rate)
     if math.prod(problem.taps) == 1:
       rate /= _POINTWISE_FACTOR[problem.data_format]
+  if not processor.onednn_has_avx512():
+    rate /= _WITHOUT_AVX512[function]
   moved = cost.tensor_bytes(problem) * ((plan.dtype != problem.dtype) + 2 * (calls > 1))
   seconds = _seconds(problem, problem, rate, moved, calls)
   is_transposed = function is BACKPROP_INPUT and problem.groups > 1
@@ -81,7 +84,7 @@ def of_filter_gradient(problem: Problem, plan: Plan) -> Cost:
   if problem.strides != (1, 1, 1):
     rate /= _STRIDED_FACTOR
   if not processor.onednn_has_avx512():
-    rate /= _WITHOUT_AVX512
+    rate /= _WITHOUT_AVX512[BACKPROP_FILTER]
   depth = problem.axes[0].output
   calls = -(-depth // (plan.depth or depth)) * (problem.batch // (plan.samples or problem.batch))
   moved = cost.tensor_bytes(problem) * ((plan.dtype != problem.dtype) + 2 * (calls > 1))
