@@ -81,10 +81,14 @@ class ArithmeticTest(parameterized.TestCase):
       self.assertEqual([cost.filled(channels) for channels in (4, 8)], [0.25, 0.5])
       self.assertEqual(cost.filled(0), 1 / 16)  # to be divided by
 
-  def test_a_product_alone_compiles_in_a_part_of_the_time(self):
-    alone, around = (problem_of(f"mb1_id8_ic4oc4_k{taps}s1d1_ndhwc_f32") for taps in (1, 3))
-    self.assertBetween(cost.compiling(alone), 0.01, 0.5)
-    self.assertEqual(cost.compiling(around), 1)
+  def test_the_fewer_axes_have_taps_the_sooner_it_compiles(self):
+    pointwise, of_one_axis, *of_more = (
+      cost.compiling(problem_of(f"mb1_id8_ic4oc4_k{taps}s1d1_ndhwc_f32"))
+      for taps in ("1", "1x3x1", "3x1x3", "3")
+    )
+    self.assertBetween(pointwise, 0.01, 0.5)
+    self.assertBetween(of_one_axis, pointwise, 0.9)
+    self.assertEqual(of_more, [1, 1])
 
   def test_a_compiled_function_has_to_be_called(self):
     inside = Cost(0.25, 7)
