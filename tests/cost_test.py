@@ -123,6 +123,19 @@ class KernelTest(absltest.TestCase):
     cast = seconds[0] - seconds[1]
     self.assertAlmostEqual(cast, cost.tensor_bytes(halves) / cost.MOVE_RATE)
 
+  def test_without_avx512_everything_takes_longer_most_the_filters_gradient_of_few_channels(self):
+    ratios = {}
+    for function in functions.ALL:
+      for channels in (8, 32):
+        problem = problem_of(f"mb1_id24_ic{channels}oc32_k3s1d1_ndhwc_f32")
+        seconds = []
+        for has_avx512 in (True, False):
+          with mock.patch.object(processor, "onednn_has_avx512", return_value=has_avx512):
+            seconds.append(of_kernel.of_plan(function, problem, self.ONEDNN).seconds)
+        ratios[function.name, channels] = seconds[1] / seconds[0]
+    self.assertGreater(min(ratios.values()), 1)
+    self.assertEqual(max(ratios, key=ratios.get), (functions.BACKPROP_FILTER.name, 8))
+
 
 class OverlapAddTest(parameterized.TestCase):
   @parameterized.product(

@@ -22,14 +22,14 @@ _HALF_RATE_SUM = 0.6
 # How many times as long the gradient in the input takes with a stride, and every function of a
 # volume that is one cell wide.
 _STRIDED_FACTOR, _NARROW_FACTOR = 1.2, 4.0
-# How many times as long each function takes without AVX-512. How many times longer still the
-# gradient in the filter takes there for a volume that is one cell wide: 2048 cells in a row, 48
-# channels, k=9 take 137 ms instead of 3.
+# How many times as long each function takes without AVX-512.
 _WITHOUT_AVX512 = {CONV3D: 1.2, BACKPROP_INPUT: 1.2, BACKPROP_FILTER: 1.8}
-# With fewer in channels than this, how many times as long again.
+# How many times longer still there: everything channels first; the gradient in the filter with
+# fewer than `_FEW` in channels; and that of a volume that is one cell wide. 2048 cells in a row, 48
+# channels, k=9 take 137 ms instead of 3.
+_FIRST_WITHOUT_AVX512 = 1.8
 _FEW, _FEW_WITHOUT_AVX512 = 16, 2.5
-# And how many times longer all of them take channels first.
-_NARROW_WITHOUT_AVX512, _FIRST_WITHOUT_AVX512 = 20.0, 1.8
+_NARROW_WITHOUT_AVX512 = 20.0
 # Bytes a second of reading and writing the tensors.
 _TENSOR_RATE = 6e9
 # Seconds of one call of the kernel; a grouped problem has one for each group.
