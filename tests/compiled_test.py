@@ -55,7 +55,7 @@ class RepaidTest(testing.OpTestCase):
     policy.forget()
 
   @parameterized.product(
-    notation=("mb2_id9x10x11_ic6oc8_k3s1d1_ndhwc_f64", "mb1_id12_ic4oc3_k3s1d1_ncdhw_f64_valid"),
+    notation=("mb2_id9x10x11_ic6oc8_k3s1d1_ndhwc_f64", "mb1_id12_ic4oc3_k3s1d1_ndhwc_f64_valid"),
     graph=(False, True),
   )
   def test_is_right_and_so_are_its_gradients(self, notation, graph):

@@ -18,7 +18,7 @@ from tf_conv3d_grad.arguments import validation
 from tf_conv3d_grad.conformance import oracle
 from tf_conv3d_grad.conformance.case import Case, random_case
 from tf_conv3d_grad.lowering import tiles
-from tf_conv3d_grad.lowering.xla_onednn import XlaOnednn, filter_gradient
+from tf_conv3d_grad.lowering.xla_onednn import XlaOnednn, filter_gradient, forward
 from tf_conv3d_grad.lowering.xla_onednn.plan import Plan
 from tf_conv3d_grad.planning import policy
 from tf_conv3d_grad.problem import functions
@@ -72,6 +72,28 @@ class ResultsTest(testing.OpTestCase):
     self.assertNotEmpty(found)
     result = compiled(function, problem, found[0].plan)(*operands)
     self.assert_right(case, arguments, result)
+
+  @parameterized.product(
+    text=(*CASES, "mb2_id3_ic4oc6_k5s2d1_ncdhw_f32"), cells=(True, False)
+  )
+  def test_the_gradient_in_the_input_turns_taps_or_cells_around(self, text, cells):
+    case, function, problem, operands, arguments = called(text)
+    (offer, *_) = offers(function, problem)
+    with mock.patch.object(forward, "has_fewer_cells", return_value=cells):
+      result = compiled(function, problem, offer.plan)(*operands)
+    self.assert_right(case, arguments, result)
+
+  @parameterized.parameters(
+    ("mb1_id2_ic8oc8_k3s1d1_ndhwc_f32", True),
+    ("mb16_id2_ic8oc8_k3s1d1_ndhwc_f32", False),  # 2048 values and 1728
+    ("mb1_id3x3x4_ic8oc8_k3s1d1_ndhwc_f32", True),  # 576 values and 1728
+    ("mb1_id3x3x4_ic8oc8g4_k3s1d1_ndhwc_f32", False),
+  )
+  def test_it_turns_around_what_is_less(self, text, cells):
+    _, _, problem, *_ = called(text)
+    self.assertEqual(forward.has_fewer_cells(problem), cells)
+    of_any, of_one = (problem.replace(batch=batch) for batch in (tf.constant(4, tf.int64), 1))
+    self.assertEqual(forward.has_fewer_cells(of_any), forward.has_fewer_cells(of_one))
 
   @parameterized.product(
     text=(

@@ -19,8 +19,9 @@ _GATHER_TRANSPOSED = 2
 _SCATTER_RATE, _SCATTER_CHANNEL_RATE = 8e9, 3.4e9
 _SCATTER_FIRST_RATE = 15e9
 _CACHE_BYTES, _OUT_OF_CACHE_RATE = 12 << 20, 5.4e9
-# Bytes a second of a filter whose gathered taps have to be moved beside its out channels.
-_FILTER_RATE = 2.2e9
+# Bytes a second of reading a filter; of one whose gathered taps have to be moved beside its out
+# channels; and of one with groups, which is transposed.
+_FILTER_RATE, _GATHERED_FILTER_RATE, _GROUPED_FILTER_RATE = 6e9, 2.2e9, 0.7e9
 # Bytes a second that a pointwise product reads and writes, which it does while it multiplies.
 _POINTWISE_RATE = 10e9
 # Seconds of one more operation.
@@ -76,9 +77,9 @@ def of_plan(problem: Problem, plan: Plan) -> Cost:
   if groups > 1:
     seconds += dtype.size * cells * gathered_taps * out * groups / cost.GROUP_ROWS_RATE
     seconds += column_bytes * phases / cost.GROUP_COLUMNS_RATE
-  if gathered_taps > phases:
-    weights = math.prod(problem.taps) * inner * problem.out_channels
-    seconds += dtype.size * weights / _FILTER_RATE
+  filter_rate = _GATHERED_FILTER_RATE if gathered_taps > phases else _FILTER_RATE
+  weights = math.prod(problem.taps) * inner * problem.out_channels
+  seconds += dtype.size * weights / (_GROUPED_FILTER_RATE if groups > 1 else filter_rate)
   if problem.taps == problem.strides == (1, 1, 1):
     scatter_rate = math.inf  # the columns are the result
     moved = dtype.size * cells * (out + width) * groups

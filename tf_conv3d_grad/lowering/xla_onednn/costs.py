@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tf_conv3d_grad.lowering import cost
 from tf_conv3d_grad.lowering.cost import Cost
-from tf_conv3d_grad.lowering.xla_onednn import filter_gradient
+from tf_conv3d_grad.lowering.xla_onednn import filter_gradient, forward
 from tf_conv3d_grad.lowering.xla_onednn.plan import Plan
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, CONV3D, Function
@@ -36,9 +36,9 @@ _WITHOUT_AVX512 = {CONV3D: 1.2, BACKPROP_INPUT: 1.2, BACKPROP_FILTER: 1.6}
 _NARROW_FACTOR = 4.0
 # How many times as long a pointwise filter takes, which has few operations a byte.
 _POINTWISE_FACTOR = {NDHWC: 1.5, NCDHW: 3.0}
-# Bytes a second of reading and writing the tensors; of putting a filter in oneDNN's order; and of
-# flipping one with groups, whose channels XLA transposes.
-_TENSOR_RATE, _FILTER_RATE, _GROUPED_FLIP_RATE = 10e9, 2.5e9, 0.6e9
+# Bytes a second of reading and writing the tensors; of putting a filter in oneDNN's order, as it is
+# and with its taps turned around; and of putting the channels of its groups beside each other.
+_TENSOR_RATE, _FILTER_RATE, _TURNED_FILTER_RATE, _BY_GROUP_RATE = 10e9, 7e9, 2.5e9, 10e9
 # A call: its operands are put into an order of oneDNN's.
 _CALL_SECONDS = 150e-6
 # XLA compiles it in 0.01 to 0.05 s with what is around it, a loop over pieces in 0.15 to 0.3 s.
@@ -64,9 +64,12 @@ def of_convolution(function: Function, problem: Problem, plan: Plan, calls: int)
     rate /= _WITHOUT_AVX512[function]
   moved = cost.tensor_bytes(problem) * ((plan.dtype != problem.dtype) + 2 * (calls > 1))
   seconds = _seconds(problem, problem, rate, moved, calls)
-  is_transposed = function is BACKPROP_INPUT and problem.groups > 1
+  is_gradient = function is BACKPROP_INPUT
+  is_turned = is_gradient and not forward.has_fewer_cells(problem)
   filter_bytes = problem.dtype.size * math.prod(problem.filter_shape)
-  seconds += filter_bytes / (_GROUPED_FLIP_RATE if is_transposed else _FILTER_RATE)
+  seconds += filter_bytes / (_TURNED_FILTER_RATE if is_turned else _FILTER_RATE)
+  if is_gradient and problem.groups > 1:
+    seconds += filter_bytes / _BY_GROUP_RATE
   return Cost(seconds, 0, calls * _COMPILING)
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from tf_conv3d_grad.lowering import shifts, tiles
-from tf_conv3d_grad.lowering.flip import flipped_filter
 from tf_conv3d_grad.lowering.xla_onednn import call
 from tf_conv3d_grad.lowering.xla_onednn.plan import Plan
 from tf_conv3d_grad.problem import geometry, sizes
 from tf_conv3d_grad.problem.axis import Axis
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.layout import OF_FILTER, Layout
+
+# Where the dimensions are of a filter whose in and out channels have exchanged their names.
+_EXCHANGED = Layout(OF_FILTER.channels, OF_FILTER.spatial, OF_FILTER.batch)
 
 
 def conv3d(
@@ -34,16 +37,31 @@ def conv3d(
 def backprop_input(
   problem: Problem, plan: Plan, filter: tf.Tensor, out_backprop: tf.Tensor  # noqa: A002
 ) -> tf.Tensor:
-  """Returns the gradient of the convolution in its input."""
-  filter = tf.cast(filter, plan.dtype)  # noqa: A001
-  filters = [(phase, *_flipped(phase, filter[phase.taps])) for phase in phases(problem)]
+  """Returns the gradient of the convolution in its input.
+
+  It meets the taps in reverse order. Where there are fewer cells than taps, counted with their
+  channels, the cells before and after it are put in reverse order instead.
+  """
+  filter = _exchanged(problem, tf.cast(filter, plan.dtype))  # noqa: A001
+  turns_cells, spatial = has_fewer_cells(problem), problem.layout.spatial
+  by_phase = [
+    (phase, filter[phase.taps] if turns_cells else tf.reverse(filter[phase.taps], [0, 1, 2]))
+    for phase in phases(problem)
+  ]
 
   def compute(batch: int, out_backprop: tf.Tensor) -> tf.Tensor:
+    if turns_cells:
+      out_backprop = tf.reverse(out_backprop, spatial)
     results = {}
-    for phase, weights, layout in filters:
-      result = _convolved(phase.problem.replace(batch=batch), weights, out_backprop, layout)
+    for phase, weights in by_phase:
+      of_phase = phase.problem.replace(batch=batch)
+      if turns_cells:
+        result = _convolved(_turned(of_phase), weights, out_backprop, _EXCHANGED)
+        result = tf.reverse(result, spatial)
+      else:
+        result = _convolved(of_phase, weights, out_backprop, _EXCHANGED)
       results[phase.residues] = _refitted(result, problem)
-    return shifts.interleave_all(results, [*zip(problem.layout.spatial, problem.axes)])
+    return shifts.interleave_all(results, [*zip(spatial, problem.axes)])
 
   return tf.cast(_of_batch(problem, compute, tf.cast(out_backprop, plan.dtype)), problem.dtype)
 
@@ -54,13 +72,11 @@ class Phase(NamedTuple):
   Attributes:
     residues: These remainders.
     taps: The taps that reach them, an index of the filter.
-    given: The problem of these taps, of which `flip.flipped_filter` makes the filter.
-    problem: The problem whose convolution the phase is.
+    problem: The problem whose convolution the phase is, with the taps in reverse order.
   """
 
   residues: tuple[int, ...]
   taps: tuple[slice, ...]
-  given: Problem
   problem: Problem
 
 
@@ -70,17 +86,14 @@ def phases(problem: Problem) -> Iterator[Phase]:
     geometry.phases(axis.taps, axis.stride, axis.dilation, axis.pad) for axis in problem.axes
   ]
   for of_axes in itertools.product(*by_axis):
-    given, axes, taps = [], [], []
+    axes = []
     for axis, phase in zip(problem.axes, of_axes):
       dilation = phase.shifts[1] - phase.shifts[0] if len(phase.taps) > 1 else 1
-      taps.append(phase.slice)
       cells = -(-(axis.input - phase.residue) // axis.stride)
-      given.append(dataclasses.replace(axis, taps=len(phase.taps)))
       axes.append(Axis(axis.output, cells, len(phase.taps), 1, dilation, phase.shifts[-1]))
     yield Phase(
       tuple(phase.residue for phase in of_axes),
-      tuple(taps),
-      problem.replace(axes=tuple(given)),
+      tuple(phase.slice for phase in of_axes),
       problem.replace(
         axes=tuple(axes),
         in_channels=problem.out_channels,
@@ -90,16 +103,29 @@ def phases(problem: Problem) -> Iterator[Phase]:
     )
 
 
-def _flipped(phase: Phase, filter: tf.Tensor) -> tuple[tf.Tensor, Layout]:  # noqa: A002
-  """Returns the filter of a phase's convolution, and where its dimensions are.
+def has_fewer_cells(problem: Problem) -> bool:
+  """Returns whether the two other tensors have fewer values than the filter, or one sample has."""
+  one = problem if sizes.is_known(problem.batch) else problem.replace(batch=1)
+  cells = math.prod(one.input_shape) + math.prod(one.out_backprop_shape)
+  return cells < math.prod(problem.filter_shape)
 
-  Without groups the channels only exchange their names: XLA would transpose them in a loop: 28 MB
-  in 9 ms.
+
+def _turned(problem: Problem) -> Problem:
+  """Returns a convolution of stride 1 with its cells, and so its padding, in reverse order."""
+  axes = (dataclasses.replace(axis, pad=axis.padded - axis.pad) for axis in problem.axes)
+  return problem.replace(axes=tuple(axes))
+
+
+def _exchanged(problem: Problem, filter: tf.Tensor) -> tf.Tensor:  # noqa: A002
+  """Returns a filter whose in channels are out channels, in the layout `_EXCHANGED`.
+
+  They only exchange their names: XLA would transpose them in a loop, 28 MB in 9 ms. With groups,
+  those of a group have to be beside each other. That moves rows of out channels.
   """
-  if phase.given.groups == 1:
-    inputs, taps, outputs = OF_FILTER
-    return tf.reverse(filter, taps), Layout(batch=outputs, spatial=taps, channels=inputs)
-  return flipped_filter(phase.given, filter), OF_FILTER
+  if problem.groups == 1:
+    return filter
+  split = shifts.split(filter, OF_FILTER.channels, problem.out_channels // problem.groups)
+  return shifts.merge(tf.transpose(split, [0, 1, 2, 4, 3, 5]), OF_FILTER.batch)
 
 
 def _convolved(
