@@ -190,7 +190,7 @@ class OverlapAddTest(parameterized.TestCase):
 
   def test_small_calls_take_up_to_some_milliseconds(self):
     for text in (*CASES, "mb1_id8_ic8oc8g8_k3s1d1_ndhwc_f32", "mb1_id8_ic4oc4_k2s2d1_ncdhw_f32"):
-      for plan, inside in offers.plans(problem_of(text).canonical, in_xla=True):
+      for plan, inside in offers.plans(problem_of(text).canonical).inside:
         # At the rate of a product, and with each tile of a loop.
         least = cost.flops(problem_of(text)) / cost.PRODUCT_RATE[tf.float32]
         self.assertBetween(inside.seconds, least, 5e-3 + 8 * cost.TILE_SECONDS, (text, plan))
@@ -198,7 +198,7 @@ class OverlapAddTest(parameterized.TestCase):
   def test_uncompiled_it_takes_longer(self):
     for text in (*CASES, "mb1_id8_ic4oc4_k2s2d1_ndhwc_f32"):
       canonical = problem_of(text).canonical
-      for plan, inside in offers.plans(canonical, in_xla=False):
+      for plan, inside in offers.plans(canonical).outside:
         graph, eager = (
           of_overlap_add.uncompiled(canonical, plan, inside, in_graph) for in_graph in (True, False)
         )
@@ -207,7 +207,7 @@ class OverlapAddTest(parameterized.TestCase):
 
   def test_plans_come_the_least_cost_first(self):
     for text in CASES:
-      found = offers.plans(problem_of(text).canonical, in_xla=True)
+      found = offers.plans(problem_of(text).canonical).inside
       seconds = [inside.seconds for _, inside in found]
       self.assertEqual(seconds, sorted(seconds))
 

@@ -131,7 +131,8 @@ class PlansTest(parameterized.TestCase):
   @parameterized.parameters(True, False)
   def test_there_is_one_for_each_set_of_axes_and_layout_the_cheapest_first(self, in_xla):
     problem = problem_of("mb2_id40_ic4oc16_k3x2x3s1d1_ndhwc_f32")
-    found = offers.plans(problem, in_xla)
+    plans = offers.plans(problem)
+    found = plans.inside if in_xla else plans.outside
     self.assertLen(found, len(offers.gatherable(problem)) * 2)
     self.assertLen({(plan.gathered, plan.columns) for plan, _ in found}, len(found))
     seconds = [cost.seconds for _, cost in found]
@@ -144,14 +145,16 @@ class PlansTest(parameterized.TestCase):
   def test_inside_of_xla_columns_fit_a_cache(self):
     # 36 MB of columns, which is fewer operations, but slower where each operation is none.
     problem = problem_of("mb1_id32_ic32oc64_k3s1d1_ndhwc_f32")
-    for in_xla in (True, False):
-      most = max(held(problem, plan) for plan, _ in offers.plans(problem, in_xla))
-      self.assertEqual(most <= 16 << 20, in_xla)
+    inside, outside = (
+      max(held(problem, plan) for plan, _ in plans) for plans in offers.plans(problem)
+    )
+    self.assertLessEqual(inside, 16 << 20)
+    self.assertGreater(outside, 16 << 20)
 
   @parameterized.parameters((4, True), (5, False))
   def test_all_axes_gathered_for_few_out_channels_have_rows_channels_first(self, channels, first):
     problem = problem_of(f"mb1_id12_ic16oc{channels}_k3s1d1_ndhwc_f32")
-    for plan, _ in offers.plans(problem, in_xla=True):
+    for plan, _ in offers.plans(problem).inside:
       rows = CHANNELS_FIRST if first and all(plan.gathered) else CHANNELS_LAST
       self.assertEqual(plan.rows, rows)
 
@@ -162,7 +165,7 @@ class PlansTest(parameterized.TestCase):
     self, data_format, width, layout
   ):
     problem = problem_of(f"mb1_id4x4x{width}_ic4oc4g4_k3s1d1_{data_format}_f32")
-    ((plan, _),) = offers.plans(problem, in_xla=False)
+    ((plan, _),) = offers.plans(problem).outside
     self.assertEqual(plan, Plan((True, True, True), layout, layout))
 
 

@@ -78,7 +78,7 @@ def tensor_bytes(problem: Problem) -> int:
 def filled(channels: int) -> float:
   """Returns which part of oneDNN's vectors so many channels fill: 16 float32, 8 without AVX-512.
 
-  Two vectors are the least without AVX-512, too: one alone leaves half of the time to waiting.
+  Up to 8 channels take about as long there as with it.
   """
   channels = max(1, channels)
   lanes = 16 if processor.onednn_has_avx512() or channels <= 8 else 8

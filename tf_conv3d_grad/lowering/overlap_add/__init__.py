@@ -44,14 +44,15 @@ class OverlapAdd(Lowering):
     canonical = problem.canonical
     if not offers.can_unroll(canonical):
       return []
+    plans = offers.plans(canonical)
     if environment.in_xla:
-      return [Offer(self, plan, False, inside) for plan, inside in offers.plans(canonical, True)]
+      return [Offer(self, plan, False, inside) for plan, inside in plans.inside]
     compiled, uncompiled = [], []
     if environment.mode is not False:
-      for plan, inside in offers.plans(canonical, in_xla=True):
+      for plan, inside in plans.inside:
         compiled.append(Offer(self, plan, True, inside and inside.called()))
     if environment.mode is not True:
-      for plan, inside in offers.plans(canonical, in_xla=False):
+      for plan, inside in plans.outside:
         outside = inside and costs.uncompiled(canonical, plan, inside, environment.in_graph)
         uncompiled.append(Offer(self, plan, False, outside))
     uncompiled.sort(key=lambda offer: offer.cost.seconds if offer.cost else 0)

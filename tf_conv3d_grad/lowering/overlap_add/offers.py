@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from tf_conv3d_grad.lowering.cost import Cost
 from tf_conv3d_grad.lowering.overlap_add import costs
@@ -19,7 +20,7 @@ from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST, NCDHW, 
 # The matrix product also packs its operands: with 83 MB of columns a call takes 125 MB more than
 # with 13 MB.
 MAX_COLUMN_BYTES = 40 << 20
-# Bytes of columns to hold so that they fit a cache, which inside of XLA is always faster. And where
+# Bytes of columns to hold so that they fit a cache, which inside of XLA is mostly faster. And where
 # oneDNN is off, a compiled call that holds 32 MB gets fresh pages each time: 22^3 cells, 36 to 72
 # channels in 3 groups take 26 ms with 39 MB and 9 with 10.
 _CACHE_COLUMN_BYTES = (16 << 20, 6 << 20)
@@ -47,23 +48,37 @@ def can_unroll(problem: Problem) -> bool:
   return math.prod(min(axis.stride, axis.taps) for axis in unrolled) <= _MAX_PHASES
 
 
-def plans(problem: Problem, in_xla: bool) -> list[tuple[Plan, Cost | None]]:
-  """Returns plans for a canonical problem that can be unrolled, the least expected cost first.
+class Plans(NamedTuple):
+  """Plans with their costs inside of XLA, None where sizes are unknown; the least cost first.
 
-  The plans are for the inside or the outside of what XLA compiles. The costs are those inside, None
-  where sizes are unknown.
+  Attributes:
+    inside: Those for what XLA compiles.
+    outside: Those for anything else.
   """
+
+  inside: list[tuple[Plan, Cost | None]]
+  outside: list[tuple[Plan, Cost | None]]
+
+
+def plans(problem: Problem) -> Plans:
+  """Returns plans for a canonical problem that can be unrolled."""
   if not problem.is_static:
     per_sample = problem.replace(batch=1)
     if per_sample.is_static:
-      return [(plans(per_sample, in_xla)[0][0], None)]
-    return [(Plan(gathered=(problem.axes[0].taps > 1, False, False), in_xla=in_xla), None)]
-  first = -len(_CACHE_COLUMN_BYTES) if in_xla else 0
-  found = [
-    min(tilings[first:], key=lambda offer: offer[1].seconds) for tilings in candidates(problem)
-  ]
-  found.sort(key=lambda offer: offer[1].seconds)
-  return [(dataclasses.replace(plan, in_xla=in_xla), cost) for plan, cost in found]
+      inside, outside = plans(per_sample)
+      return Plans([(inside[0][0], None)], [(outside[0][0], None)])
+    plan = Plan(gathered=(problem.axes[0].taps > 1, False, False))
+    return Plans([(dataclasses.replace(plan, in_xla=True), None)], [(plan, None)])
+  found = [*candidates(problem)]
+  in_cache = [tilings[-len(_CACHE_COLUMN_BYTES) :] for tilings in found]
+  in_xla = [(dataclasses.replace(plan, in_xla=True), cost) for plan, cost in _least(in_cache)]
+  return Plans([*in_xla], _least(found))
+
+
+def _least(found: list[list[tuple[Plan, Cost]]]) -> list[tuple[Plan, Cost | None]]:
+  """Returns the tiling of the least cost of each set of axes and layout, the least first."""
+  least = [min(tilings, key=lambda offer: offer[1].seconds) for tilings in found]
+  return [*sorted(least, key=lambda offer: offer[1].seconds)]
 
 
 def candidates(problem: Problem) -> Iterator[list[tuple[Plan, Cost]]]:

@@ -54,12 +54,9 @@ def backprop_input(
       out_backprop = tf.reverse(out_backprop, spatial)
     results = {}
     for phase, weights in by_phase:
-      of_phase = phase.problem.replace(batch=batch)
-      if turns_cells:
-        result = _convolved(_turned(of_phase), weights, out_backprop, _EXCHANGED)
-        result = tf.reverse(result, spatial)
-      else:
-        result = _convolved(of_phase, weights, out_backprop, _EXCHANGED)
+      of_phase = _turned(phase.problem) if turns_cells else phase.problem
+      result = _convolved(of_phase.replace(batch=batch), weights, out_backprop, _EXCHANGED)
+      result = tf.reverse(result, spatial) if turns_cells else result
       results[phase.residues] = _refitted(result, problem)
     return shifts.interleave_all(results, [*zip(spatial, problem.axes)])
 
