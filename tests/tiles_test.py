@@ -296,10 +296,12 @@ class LoopsTest(parameterized.TestCase):
 
 
 class EvenTest(absltest.TestCase):
-  def test_the_largest_divisor_near_or_the_most(self):
+  def test_the_largest_divisor_near_or_the_least_with_as_few_tiles(self):
     self.assertEqual(tiles.even(24, 7), 6)
     self.assertEqual(tiles.even(24, 12), 12)
-    self.assertEqual(tiles.even(13, 10), 10)
+    self.assertEqual(tiles.even(13, 10), 7)
+    self.assertEqual(tiles.even(23, 10), 8)
+    self.assertEqual(tiles.even(26, 6, step=2), 5)
     self.assertEqual(tiles.even(24, 4, step=2), 4)
     self.assertEqual(tiles.even(24, 5, step=2), 4)
 

@@ -17,7 +17,7 @@ from tf_conv3d_grad.tensorflow import processor
 
 # FLOP a second of one core in XLA's matrix product, in the shapes that come up here (2048^3 reaches
 # 105 to 120 GF/s in float32).
-PRODUCT_RATE = {tf.float32: 88e9, tf.float64: 20e9}
+PRODUCT_RATE = {tf.float32: 88e9, tf.float64: 40e9}
 # The inner or outer dimension at which a product reaches half that rate.
 HALF_RATE_LENGTH = 12
 # Bytes a second of stacking neighbours axis by axis, and the run of channels at which it is half as

@@ -78,11 +78,13 @@ def of_output(axis: Axis, tile: int | None) -> Tiling:
 def even(length: int, most: int, step: int = 1) -> int:
   """Returns how many steps a tile may have, at most, so that tiles of an axis are alike.
 
-  What the last tile would have too much is padded or cut off with a copy. Where no divisor is near,
-  it is the most.
+  What the last tile would have too much is computed as well, and padded or cut off with a copy. So
+  it is the least with which there are no more tiles, or a divisor near that.
   """
-  near = (steps for steps in range(most, most // 2, -1) if length % (steps * step) == 0)
-  return next(near, most)
+  count = -(-length // (most * step))
+  least = -(-length // (count * step))
+  near = (steps for steps in range(least, least // 2, -1) if length % (steps * step) == 0)
+  return next(near, least)
 
 
 def samples_within(batch: int, held: int, budget: int) -> int | None:

@@ -10,10 +10,10 @@ from tf_conv3d_grad.lowering.accumulation import accumulation_dtype
 from tf_conv3d_grad.problem import sizes
 from tf_conv3d_grad.problem.definition import Problem
 
-# How many bytes of columns to hold at a time, and of cells, where products are taken cell by cell.
+# How many bytes of columns to hold at a time, or of cells, where products are taken cell by cell.
 # More do not fit the cache, and come from pages that have to be cleared at each call: 24^3 cells of
-# 48 channels take 60 ms at once, 72 MB of columns, and 23 to 35 by 3 to 12 MB.
-_COLUMN_BYTES, _CELLWISE_BYTES = 14 << 20, 8 << 20
+# 48 channels take 60 ms at once, 72 MB of columns. docs/cost_model.md has more of such figures.
+_HELD_BYTES = 8 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +48,12 @@ def planned(problem: Problem, in_xla: bool) -> Plan:
   if not sizes.is_known(height.output, width.output):
     return Plan(in_xla=in_xla)
   size = accumulation_dtype(problem.dtype).size
-  plane, budget = height.output * width.output * size, _COLUMN_BYTES
+  plane = height.output * width.output * size
   if problem.is_depthwise:
-    plane, budget = plane * problem.out_channels, _CELLWISE_BYTES
+    plane *= problem.out_channels
   else:
     plane *= math.prod(problem.taps) * problem.in_channels
-  planes = max(1, budget // max(1, plane))
+  planes = max(1, _HELD_BYTES // max(1, plane))
   if not sizes.is_known(depth.output):
     return Plan(depth=planes, in_xla=in_xla)
   if depth.output > planes:
@@ -61,7 +61,7 @@ def planned(problem: Problem, in_xla: bool) -> Plan:
   if not sizes.is_known(problem.batch):
     return Plan(in_xla=in_xla)
   held = plane * depth.output
-  return Plan(samples=tiles.samples_within(problem.batch, held, budget), in_xla=in_xla)
+  return Plan(samples=tiles.samples_within(problem.batch, held, _HELD_BYTES), in_xla=in_xla)
 
 
 def tiled(problem: Problem, plan: Plan) -> tuple[tiles.Tiling, int | None, Problem]:

@@ -49,9 +49,10 @@ _FRESH_BYTE = 0.6e-9
 # where a stride spreads them. The filter is turned around, element by element.
 _PATCH, _PATCH_BYTE = 7.5e-9, 0.035e-9
 _SPREAD_ELEMENT = 10e-9
-# The gradient in the filter looks patches up with the batch innermost: seconds for each element,
-# and for each run of a batch.
-_BATCHED_ELEMENT, _BATCH_RUN = 0.7e-9, 5e-9
+# The gradient in the filter looks patches up with the batch innermost: seconds for each element, for
+# each run of a batch, and for each byte where a stride spreads them; and for each element of the
+# input, whose channels it puts outermost.
+_BATCHED_ELEMENT, _BATCH_RUN, _SPREAD_BYTE, _INPUT_ELEMENT = 0.7e-9, 5e-9, 2.5e-9, 13e-9
 _FILTER_ELEMENT = 25e-9
 # The times of other lowerings are of another processor. By this factor those of the gradient in the
 # input can be compared to them.
@@ -181,7 +182,8 @@ def _filter_gradient_seconds(problem: Problem, dtype: tf.DType) -> float:
   if problem.strides == (1, 1, 1):
     looked_up = elements * (problem.batch * _BATCHED_ELEMENT + _BATCH_RUN)
   else:
-    looked_up = elements * problem.batch * _SPREAD_ELEMENT
+    looked_up = elements * problem.batch * dtype.size * _SPREAD_BYTE
+  looked_up += math.prod(problem.input_shape) * _INPUT_ELEMENT
   return cost.flops(problem) / _PRODUCT_RATE[dtype] + looked_up
 
 

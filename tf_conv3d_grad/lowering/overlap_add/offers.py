@@ -155,10 +155,7 @@ def _tile(
   if sample <= budget:
     return (None, None), samples_within(problem.batch, sample, budget)
   plane = held((depth.stride, None))
-  planes = max(1, budget // max(1, plane))
-  count = -(-depth.input // (planes * depth.stride))
-  planes = -(-depth.input // (count * depth.stride))
-  planes = even(depth.input, planes, depth.stride)
+  planes = even(depth.input, max(1, budget // max(1, plane)), depth.stride)
   rows = None
   if plane > max(budget, MAX_COLUMN_BYTES):
     # Tiles shorter than the filter's extent would multiply more for their neighbours than for them.
