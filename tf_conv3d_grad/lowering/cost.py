@@ -25,9 +25,6 @@ HALF_RATE_LENGTH = 12
 GATHER_RATE, GATHER_RUN = 9e9, 14
 # Bytes a second of interleaving the phases of a result, and of transposing a tensor.
 MOVE_RATE = 5e9
-# Bytes a second of transposing between group-major and cell-major order: of a product's rows, and
-# of its columns.
-GROUP_ROWS_RATE, GROUP_COLUMNS_RATE = 12.5e9, 2.5e9
 # One more tile of a loop. Two cores have to wait for each other after each of its operations.
 TILE_SECONDS = 800e-6
 # Calling a function that XLA has compiled, without what it computes.

@@ -26,8 +26,9 @@ _OPERATION_SECONDS, _EAGER_OPERATION_SECONDS = 30e-6, 150e-6
 _TRANSPOSE_RATE = 2e9
 # Bytes a second of the input, which the gradient in the filter splits by phases, channels first.
 _PHASES_RATE = 1.3e9
-# The in channels of a group at which putting its columns in order is half as fast as for wide ones.
-_GROUP_RUN = 24
+# Bytes a second of putting columns in the order of groups, and the in channels of a group at which
+# that is half as fast.
+_GROUP_ROWS_RATE, _GROUP_RUN = 12.5e9, 24
 # Products a second taken cell by cell in float32, compiled and uncompiled. How many times as long
 # the uncompiled ones take with strides, and with several out channels for each in channel.
 _CELLWISE_RATE = {CONV3D: 5e9, BACKPROP_FILTER: 0.75e9}
@@ -64,7 +65,7 @@ def _compiled(function: Function, problem: Problem, plan: Plan) -> Cost:
   run = min(1.0, (inner * groups + 2) / (cost.GATHER_RUN + 2))
   seconds = cost.flops(problem) / rate + column_bytes / (cost.GATHER_RATE * run)
   if groups > 1:
-    seconds += column_bytes / (cost.GROUP_ROWS_RATE * cost.efficiency(inner, _GROUP_RUN))
+    seconds += column_bytes / (_GROUP_ROWS_RATE * cost.efficiency(inner, _GROUP_RUN))
   if problem.data_format != NDHWC:
     seconds += cost.tensor_bytes(problem) / _TRANSPOSE_RATE
   if function is BACKPROP_FILTER:

@@ -22,6 +22,9 @@ _CACHE_BYTES, _OUT_OF_CACHE_RATE = 12 << 20, 5.4e9
 # Bytes a second of reading a filter; of one whose gathered taps have to be moved beside its out
 # channels; and of one with groups, which is transposed.
 _FILTER_RATE, _GATHERED_FILTER_RATE, _GROUPED_FILTER_RATE = 6e9, 2.2e9, 0.7e9
+# Bytes a second of transposing between group-major and cell-major order: of a product's rows, and
+# of its columns; and the in channels of a group at which columns are half as fast.
+_GROUP_ROWS_RATE, _GROUP_COLUMNS_RATE, _GROUP_RUN = 9e9, 9e9, 8
 # Bytes a second that a pointwise product reads and writes, which it does while it multiplies.
 _POINTWISE_RATE = 10e9
 # Seconds of one more operation.
@@ -72,11 +75,12 @@ def of_plan(problem: Problem, plan: Plan) -> Cost:
   if gathered_taps > phases or groups > 1:
     is_transposed = plan.columns == CHANNELS_FIRST and plan.rows == CHANNELS_LAST
     transposed = _GATHER_TRANSPOSED if is_transposed else 1
-    run = min(1.0, (out + 2) / (cost.GATHER_RUN + 2))
+    run = min(1.0, (out * groups + 2) / (cost.GATHER_RUN + 2))
     seconds += transposed * copied / (cost.GATHER_RATE * run)
   if groups > 1:
-    seconds += dtype.size * cells * gathered_taps * out * groups / cost.GROUP_ROWS_RATE
-    seconds += column_bytes * phases / cost.GROUP_COLUMNS_RATE
+    seconds += dtype.size * cells * gathered_taps * out * groups / _GROUP_ROWS_RATE
+    columns_rate = _GROUP_COLUMNS_RATE * cost.efficiency(inner, _GROUP_RUN)
+    seconds += column_bytes * phases / columns_rate
   filter_rate = _GATHERED_FILTER_RATE if gathered_taps > phases else _FILTER_RATE
   weights = math.prod(problem.taps) * inner * problem.out_channels
   seconds += dtype.size * weights / (_GROUPED_FILTER_RATE if groups > 1 else filter_rate)
