@@ -22,7 +22,7 @@ def describe() -> dict[str, Any]:
   """Returns processor, memory, system and Python, and how busy the machine was."""
   return {
     "date": time.strftime("%Y-%m-%d"),
-    "processor": _processor(),
+    "processor": processor_name(),
     "cores": processor.cores(),
     "memory_gb": _memory_gb(),
     "system": f"{platform.system()} {platform.release().split('-')[0]}",
@@ -40,7 +40,7 @@ def load() -> float | None:
     return None
 
 
-def _processor() -> str:
+def processor_name() -> str:
   """Returns the processor's name and what of its instructions matters here."""
   try:
     text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")

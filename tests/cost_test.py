@@ -152,6 +152,14 @@ class OverlapAddTest(parameterized.TestCase):
     ((_, columns),) = products(compute, *operands)
     self.assertEqual(columns, expected)
 
+  @parameterized.parameters((128, True), (32, False))
+  def test_with_groups_neighbours_are_copied_in_runs_of_all_channels(self, out, are_long):
+    problem = problem_of(f"mb1_id8_ic64oc{out}g32_k3s1d1_ndhwc_f32")
+    plan = Plan((True, True, False))
+    seconds = of_overlap_add.of_plan(problem, plan).seconds
+    with mock.patch.object(cost, "GATHER_RUN", 100):
+      self.assertEqual(of_overlap_add.of_plan(problem, plan).seconds == seconds, are_long)
+
   def test_tiles_hold_less_and_take_longer_to_loop_over(self):
     problem = problem_of("mb1_id32x16x16_ic8oc8_k3s1d1_ndhwc_f32").canonical
     whole, *tiled = (
@@ -246,6 +254,25 @@ class Im2colTest(parameterized.TestCase):
     self.assertGreater(offer.cost.seconds, 8 * small.cost.seconds)
 
 
+  def of_pointwise_filter(self, channels, dtype="f32", **changes):
+    problem = problem_of(f"mb1_id32_{channels}_k1s1d1_ndhwc_{dtype}")
+    where = {"device": "CPU", "onednn": True, "in_xla": False, "in_graph": True, "mode": False}
+    (offer,) = Im2col().offers(BACKPROP_FILTER, problem, Environment(**{**where, **changes}))
+    return problem, offer.cost.seconds
+
+  def test_the_gradient_in_a_pointwise_filter_is_a_product_or_as_long_as_its_tensors(self):
+    problem, seconds = self.of_pointwise_filter("ic64oc64")
+    rate = cost.flops(problem) / seconds
+    self.assertBetween(rate / cost.PRODUCT_RATE[tf.float32], 0.5, 1)
+    seconds = [self.of_pointwise_filter(channels)[1] for channels in ("ic64oc1", "ic1oc128")]
+    self.assertAlmostEqual(seconds[1] / seconds[0], 129 / 65, delta=0.15)
+
+  def test_in_xla_or_by_a_cast_it_takes_longer(self):
+    _, seconds = self.of_pointwise_filter("ic64oc64")
+    self.assertGreater(self.of_pointwise_filter("ic64oc64", in_xla=True)[1], 1.3 * seconds)
+    self.assertGreater(self.of_pointwise_filter("ic64oc64", "bf16")[1], 1.3 * seconds)
+
+
 class XlaOnednnTest(parameterized.TestCase):
   PLAN = XlaOnednnPlan(tf.float32)
 
@@ -272,6 +299,13 @@ class XlaOnednnTest(parameterized.TestCase):
     turned_cells = self.of(one, BACKPROP_INPUT).seconds
     with mock.patch.object(forward, "has_fewer_cells", return_value=False):
       self.assertGreater(self.of(one, BACKPROP_INPUT).seconds, 1.5 * turned_cells)
+
+  def test_slabs_of_one_tap_do_not_overlap(self):
+    one, three = (
+      self.of(f"mb1_id32_ic64oc64_k{taps}s1d1_ndhwc_f32", BACKPROP_FILTER, slab=2).seconds
+      for taps in ("1", "3x1x1")
+    )
+    self.assertLess(one, three / 3)
 
   def test_several_calls_have_results_to_join_and_compile_longer(self):
     text = "mb2_id16_ic16oc16_k3s1d1_ndhwc_f32"

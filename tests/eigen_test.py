@@ -116,7 +116,7 @@ class BySampleTest(parameterized.TestCase):
     self.assertTrue(is_faster_by_sample(text, None))
 
 
-class FilterGradientTest(absltest.TestCase):
+class FilterGradientTest(parameterized.TestCase):
   def seconds(self, text):
     problem = problem_of(text)
     return eigen.seconds(BACKPROP_FILTER, problem, Plan("CPU", False, problem.dtype, "NDHWC"))
@@ -133,6 +133,21 @@ class FilterGradientTest(absltest.TestCase):
     alone, batch = (self.seconds(f"mb{n}_id16_ic16oc32_k3s2d1_ndhwc_f32") for n in (1, 8))
     self.assertAlmostEqual(batch, 8 * alone)
     self.assertGreater(batch, 3 * self.seconds("mb8_id16_ic16oc32_k3s1d1_ndhwc_f32"))
+
+  @parameterized.parameters(
+    ("mb1_id26_ic44oc36_k3s1d1_ndhwc_f32", 114),
+    ("mb1_id30_ic36oc4_k3s1d1_ndhwc_f32", 32),
+    ("mb1_id24_ic64oc4_k3s1d1_ndhwc_f32", 23),
+    ("mb1_id24_ic48oc32_k1x3x3s1d1_ndhwc_f32", 35),
+    ("mb1_id20x36x36_ic36oc36_k3x1x1s1d1_ndhwc_f32", 35),
+    ("mb8_id12_ic64oc4_k3s1d1_ndhwc_f32", 20),
+    ("mb1_id20_ic24oc40_k3s2d1_ndhwc_f32", 93),
+    ("mb1_id20_ic24oc40_k3s2d1_ndhwc_f64", 177),
+    ("mb1_id36_ic20oc40_k2s2d1_ndhwc_f32", 172),
+    ("mb1_id22_ic16oc28_k3s1d1_ndhwc_f64", 53),
+  )
+  def test_it_takes_about_as_many_milliseconds_of_a_core_as_on_zen_4(self, text, measured):
+    self.assertBetween(1e3 * self.seconds(text) / measured, 0.75, 1.35)
 
 
 class CacheTest(absltest.TestCase):

@@ -26,7 +26,7 @@ GATHER_RATE, GATHER_RUN = 9e9, 14
 # Bytes a second of interleaving the phases of a result, and of transposing a tensor.
 MOVE_RATE = 5e9
 # One more tile of a loop. Two cores have to wait for each other after each of its operations.
-TILE_SECONDS = 800e-6
+TILE_SECONDS = 400e-6
 # Calling a function that XLA has compiled, without what it computes.
 COMPILED_CALL_SECONDS = 500e-6
 

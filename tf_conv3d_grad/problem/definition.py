@@ -166,6 +166,11 @@ class Problem:
     )
 
   @property
+  def is_pointwise(self) -> bool:
+    """Whether the filter is known to have one tap, and there are no strides."""
+    return self.has_known_taps and self.taps == self.strides == (1, 1, 1)
+
+  @property
   def is_non_overlapping(self) -> bool:
     """Whether every output cell has input cells of its own."""
     return all(axis.is_non_overlapping for axis in self.axes)

@@ -14,11 +14,11 @@ import tensorflow as tf
 
 from tf_conv3d_grad.lowering.accumulation import accumulation_dtype
 from tf_conv3d_grad.lowering.im2col import cellwise, convolution, costs, filter_gradient
-from tf_conv3d_grad.lowering.im2col.plan import Plan, planned
+from tf_conv3d_grad.lowering.im2col.plan import Plan, is_one_product, planned
 from tf_conv3d_grad.lowering.interface import Lowering, Offer
 from tf_conv3d_grad.problem import geometry, sizes
 from tf_conv3d_grad.problem.definition import Problem
-from tf_conv3d_grad.problem.functions import BACKPROP_INPUT, Function
+from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, BACKPROP_INPUT, Function
 from tf_conv3d_grad.problem.layout import CHANNELS_LAST, rearranged
 from tf_conv3d_grad.tensorflow.environment import Environment
 
@@ -43,16 +43,16 @@ class Im2col(Lowering):
       return []
     found = []
     if environment.in_xla or environment.mode is not False:
-      plan = planned(problem, in_xla=True)
+      plan = planned(function, problem, True, environment.in_graph)
       inside = costs.of_plan(function, problem, plan) if problem.is_static else None
       if environment.in_xla:
         return [Offer(self, plan, False, inside)]
       found.append(Offer(self, plan, True, inside and inside.called()))
     if environment.mode is not True:
-      plan = planned(problem, in_xla=False)
+      plan = planned(function, problem, False, environment.in_graph)
       outside = costs.of_plan(function, problem, plan) if problem.is_static else None
       if outside is not None and not environment.in_graph:
-        seconds = outside.seconds + costs.of_eager_calls(problem, plan)
+        seconds = outside.seconds + costs.of_eager_calls(function, problem, plan)
         outside = dataclasses.replace(outside, seconds=seconds)
       found.append(Offer(self, plan, False, outside))
     return found
@@ -72,9 +72,12 @@ class Im2col(Lowering):
   ) -> tf.Tensor:
     """Returns the gradient of the convolution in its filter."""
     dtype, groups = accumulation_dtype(problem.dtype), problem.groups
+    input, out_backprop = tf.cast(input, dtype), tf.cast(out_backprop, dtype)  # noqa: A001
+    if is_one_product(BACKPROP_FILTER, problem):
+      product = filter_gradient.of_one_tap(problem, input, out_backprop)
+      return tf.cast(tf.reshape(product, problem.filter_shape), problem.dtype)
     input, out_backprop = (  # noqa: A001
-      rearranged(tf.cast(tensor, dtype), problem.layout, CHANNELS_LAST)
-      for tensor in (input, out_backprop)
+      rearranged(tensor, problem.layout, CHANNELS_LAST) for tensor in (input, out_backprop)
     )
     way = cellwise if problem.is_depthwise else filter_gradient
     gradient = way.backprop_filter(problem, plan, input, out_backprop)

@@ -8,7 +8,7 @@ import math
 from tf_conv3d_grad.lowering import cost, tiles
 from tf_conv3d_grad.lowering.accumulation import accumulation_dtype
 from tf_conv3d_grad.lowering.cost import Cost
-from tf_conv3d_grad.lowering.im2col.plan import Plan, tiled
+from tf_conv3d_grad.lowering.im2col.plan import Plan, is_one_product, tiled
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.functions import BACKPROP_FILTER, CONV3D, Function
 from tf_conv3d_grad.problem.layout import NDHWC
@@ -22,6 +22,9 @@ _UNCOMPILED_FACTOR = {CONV3D: 1.6, BACKPROP_FILTER: 1.5}
 _UNCOMPILED_GROUPED_FACTOR = 1.6
 # Seconds of one more operation in a graph, and from eager code.
 _OPERATION_SECONDS, _EAGER_OPERATION_SECONDS = 30e-6, 150e-6
+# The gradient in a pointwise filter is one product: bytes a second that it reads, and how many
+# times as long it takes in XLA.
+_POINTWISE_RATE, _POINTWISE_FACTOR_IN_XLA = 10e9, 1.4
 # Bytes a second of putting channels-first tensors in order, channels last.
 _TRANSPOSE_RATE = 2e9
 # Bytes a second of the input, which the gradient in the filter splits by phases, channels first.
@@ -38,16 +41,32 @@ _UNCOMPILED_STRIDED_FACTOR, _UNCOMPILED_SEVERAL_FACTOR = 3.0, 3.0
 
 def of_plan(function: Function, problem: Problem, plan: Plan) -> Cost:
   """Returns how long a plan for a static problem should take."""
+  if is_one_product(function, problem):
+    return _one_product(problem, plan.in_xla)
   inside = _compiled(function, problem, plan)
   return inside if plan.in_xla else _uncompiled(function, problem, inside)
 
 
-def of_eager_calls(problem: Problem, plan: Plan) -> float:
+def of_eager_calls(function: Function, problem: Problem, plan: Plan) -> float:
   """Returns how many seconds more the operations of a static problem take from eager code."""
+  if is_one_product(function, problem):
+    return 4 * _EAGER_OPERATION_SECONDS
   operations = 12 + 3 * sum(problem.taps)  # windows of each axis, shifted and joined
   depth, samples, _ = tiled(problem, plan)
   count = tiles.parts(problem.batch, samples, depth)
   return count * operations * _EAGER_OPERATION_SECONDS
+
+
+def _one_product(problem: Problem, in_xla: bool) -> Cost:
+  rate = cost.PRODUCT_RATE[accumulation_dtype(problem.dtype)]
+  for channels in (problem.in_channels, problem.out_channels):
+    rate *= cost.efficiency(channels)
+  seconds = max(cost.flops(problem) / rate, cost.tensor_bytes(problem) / _POINTWISE_RATE)
+  if accumulation_dtype(problem.dtype) != problem.dtype:
+    seconds += cost.tensor_bytes(problem) / cost.MOVE_RATE
+  if in_xla:
+    return Cost(_POINTWISE_FACTOR_IN_XLA * seconds, 0, cost.compiling(problem))
+  return Cost(seconds + 4 * _OPERATION_SECONDS, 0)
 
 
 def _compiled(function: Function, problem: Problem, plan: Plan) -> Cost:

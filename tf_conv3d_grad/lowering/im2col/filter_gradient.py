@@ -52,6 +52,29 @@ def backprop_filter(
   return tiles.sum_of_parts(compute, problem.batch, samples, depth, zero)
 
 
+def of_one_tap(problem: Problem, input: tf.Tensor, out_backprop: tf.Tensor) -> tf.Tensor:  # noqa: A002
+  """Returns the gradient in a pointwise filter, `[in, out]`, of tensors in the problem's layout.
+
+  It is one product of them as they are.
+  """
+  is_last = problem.layout == CHANNELS_LAST
+
+  def matrix(tensor: tf.Tensor) -> tf.Tensor:
+    batch, lengths, channels = problem.layout.split(sizes.shape_of(tensor))
+    cells = math.prod(lengths)
+    if is_last:
+      shape = [batch * cells, channels]
+    else:
+      shape = [channels, cells] if is_single else [batch, channels, cells]
+    return tf.reshape(tensor, sizes.as_tensor(shape))
+
+  is_single = sizes.is_known(problem.batch) and problem.batch == 1
+  product = tf.matmul(
+    matrix(input), matrix(out_backprop), transpose_a=is_last, transpose_b=not is_last
+  )
+  return product if is_last or is_single else tf.reduce_sum(product, 0)
+
+
 def _without_idle_stride(axis: Axis) -> Axis:
   """Returns an axis without the stride of a single cell, whose phases would be mostly padding."""
   if sizes.is_known(axis.output) and axis.output == 1:

@@ -49,9 +49,9 @@ _FRESH_BYTE = 0.6e-9
 # where a stride spreads them. The filter is turned around, element by element.
 _PATCH, _PATCH_BYTE = 7.5e-9, 0.035e-9
 _SPREAD_ELEMENT = 10e-9
-# The gradient in the filter looks patches up with the batch innermost: seconds for each element, for
-# each run of a batch, and for each byte where a stride spreads them; and for each element of the
-# input, whose channels it puts outermost.
+# The gradient in the filter looks patches up with the batch innermost: seconds for each element and
+# for each run of a batch, or for each byte where a stride spreads them. Its other operand, the
+# input, it puts in order: seconds for each element.
 _BATCHED_ELEMENT, _BATCH_RUN, _SPREAD_BYTE, _INPUT_ELEMENT = 0.7e-9, 5e-9, 2.5e-9, 13e-9
 _FILTER_ELEMENT = 25e-9
 # The times of other lowerings are of another processor. By this factor those of the gradient in the

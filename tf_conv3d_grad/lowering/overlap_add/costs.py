@@ -84,7 +84,7 @@ def of_plan(problem: Problem, plan: Plan) -> Cost:
   filter_rate = _GATHERED_FILTER_RATE if gathered_taps > phases else _FILTER_RATE
   weights = math.prod(problem.taps) * inner * problem.out_channels
   seconds += dtype.size * weights / (_GROUPED_FILTER_RATE if groups > 1 else filter_rate)
-  if problem.taps == problem.strides == (1, 1, 1):
+  if problem.is_pointwise:
     scatter_rate = math.inf  # the columns are the result
     moved = dtype.size * cells * (out + width) * groups
     seconds = max(seconds, moved / _POINTWISE_RATE)

@@ -24,10 +24,11 @@ _HALF_RATE_SUM, _HALF_RATE_SUM_OF_GROUP = 0.3, 5
 _DEPTHWISE_RATE, _DILATED_DEPTHWISE_FACTOR = 12e9, 2.5
 # The same of the gradient in the filter, with as many taps along width as fill a kernel: they are
 # the cells of its result; and of a depthwise one. Bytes a second of the tensors, of which slabs are
-# cut and put into oneDNN's order, of groups once more.
+# cut and put into oneDNN's order, of groups once more. With one tap slabs do not overlap, and the
+# width does not matter.
 _FILTER_GRADIENT_RATE = {tf.float32: 105e9, tf.bfloat16: 210e9}
 _FULL_WIDTH, _DEPTHWISE_FILTER_GRADIENT_RATE = 3, 5.5e9
-_SLABS_RATE, _SLABS_RATE_OF_GROUPS = 1e9, 0.7e9
+_SLABS_RATE, _SLABS_RATE_OF_GROUPS, _POINTWISE_SLABS_RATE = 1e9, 0.7e9, 2.5e9
 # How many times as long it takes with a stride, which then is the dilation of a convolution.
 _STRIDED_FACTOR = 1.5
 # How many times as long each function takes without AVX-512.
@@ -81,8 +82,11 @@ def of_filter_gradient(problem: Problem, plan: Plan) -> Cost:
   else:
     rate = _FILTER_GRADIENT_RATE[plan.dtype]
     rate *= cost.filled(problem.out_channels // joined.groups)
-    rate *= min(1, problem.taps[2] / _FULL_WIDTH) ** 2
     slabs_rate = _SLABS_RATE if problem.groups == 1 else _SLABS_RATE_OF_GROUPS
+    if problem.is_pointwise and problem.groups == 1:
+      slabs_rate = _POINTWISE_SLABS_RATE
+    else:
+      rate *= min(1, problem.taps[2] / _FULL_WIDTH) ** 2
     cutting = cost.tensor_bytes(problem) / slabs_rate
   if problem.strides != (1, 1, 1):
     rate /= _STRIDED_FACTOR
