@@ -4,7 +4,7 @@
     python -m benchmarks.fit_costs fit
     python -m benchmarks.fit_costs race mb1_id32_ic32oc64_k3s1d1_ndhwc_f32
 
-The first takes some six minutes and puts the times of this processor into
+The first takes four to five minutes and puts the times of this processor into
 `benchmarks/overlap_add_times.json`, beside those of others; the second reads that, says how good
 the constants are as they stand, on each processor, searches for some that are better for all, and
 prints them. Constants that these times do not tell apart stay near where they are. The third prints
