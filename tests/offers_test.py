@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from unittest import mock
 
 import tensorflow as tf
 from absl.testing import absltest, parameterized
@@ -14,6 +15,7 @@ from tf_conv3d_grad.lowering.overlap_add.offers import MAX_COLUMN_BYTES
 from tf_conv3d_grad.lowering.overlap_add.plan import Plan
 from tf_conv3d_grad.problem import geometry
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
+from tf_conv3d_grad.tensorflow import private
 
 ARE_QUICK = True
 BUDGETS = (MAX_COLUMN_BYTES, 16 << 20, 6 << 20)
@@ -139,8 +141,22 @@ class PlansTest(parameterized.TestCase):
     self.assertEqual(seconds, sorted(seconds))
     for plan, cost in found:
       self.assertEqual(plan.in_xla, in_xla)
-      of_set = offers.tiled(problem, plan.untiled())[in_xla:]
+      of_set = offers.tiled(problem, plan.untiled())
+      largest, _ = of_set[0]
+      if in_xla and (largest.tile != (None, None) or largest.samples is not None):
+        del of_set[0]
       self.assertEqual(cost.seconds, min(each.seconds for _, each in of_set))
+
+  @parameterized.parameters((True, 36), (False, 24))
+  def test_inside_of_xla_few_channels_are_all_at_once_unless_pages_would_be_cleared(
+    self, onednn, most
+  ):
+    with mock.patch.object(private, "onednn_enabled", return_value=onednn):
+      inside = offers.plans(problem_of("mb1_id48_ic3oc32_k3s1d1_ndhwc_f32")).inside
+      smaller = offers.plans(problem_of("mb1_id40_ic3oc16_k3s1d1_ndhwc_f32")).inside
+    self.assertBetween(max(cost.column_bytes for _, cost in inside) / 2**20, most / 3, most)
+    self.assertEqual(inside[0][0].tile == (None, None), onednn)
+    self.assertEqual(smaller[0][0].tile, (None, None))
 
   def test_inside_of_xla_columns_fit_a_cache(self):
     # 36 MB of columns, which is fewer operations, but slower where each operation is none.

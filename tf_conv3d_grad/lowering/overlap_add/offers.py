@@ -15,6 +15,7 @@ from tf_conv3d_grad.lowering.tiles import even, samples_within
 from tf_conv3d_grad.problem import geometry
 from tf_conv3d_grad.problem.definition import Problem
 from tf_conv3d_grad.problem.layout import CHANNELS_FIRST, CHANNELS_LAST, NCDHW, Layout
+from tf_conv3d_grad.tensorflow import private
 
 # How many bytes of columns may be held at a time, where each operation of a tile is one more call.
 # The matrix product also packs its operands: with 83 MB of columns a call takes 125 MB more than
@@ -24,6 +25,10 @@ MAX_COLUMN_BYTES = 40 << 20
 # oneDNN is off, a compiled call that holds 32 MB gets fresh pages each time: 22^3 cells, 36 to 72
 # channels in 3 groups take 26 ms with 39 MB and 9 with 10.
 _CACHE_COLUMN_BYTES = (16 << 20, 6 << 20)
+# Those of few in channels may be more, where that is all at once: 48^3 cells, 32 channels to 3 take
+# 7.2 ms with 34 MB, 12.8 in tiles of 13; without oneDNN 20 and 13, and 40^3 cells, 16 to 3, 3.8
+# with 20 MB, 8.4 in tiles of 9.
+_WHOLE_BYTES_OF_FEW, _WHOLE_BYTES_OF_FEW_WITHOUT_ONEDNN = MAX_COLUMN_BYTES, 24 << 20
 # Python unrolls the taps and phases of an axis. Beyond so many, only a loop is sensible.
 _MAX_UNROLLED = 64
 _MAX_PHASES = 64
@@ -70,9 +75,21 @@ def plans(problem: Problem) -> Plans:
     plan = Plan(gathered=(problem.axes[0].taps > 1, False, False))
     return Plans([(dataclasses.replace(plan, in_xla=True), None)], [(plan, None)])
   found = [*candidates(problem)]
-  in_cache = [tilings[-len(_CACHE_COLUMN_BYTES) :] for tilings in found]
+  in_cache = [_in_cache(problem, tilings) for tilings in found]
   in_xla = [(dataclasses.replace(plan, in_xla=True), cost) for plan, cost in _least(in_cache)]
   return Plans([*in_xla], _least(found))
+
+
+def _in_cache(problem: Problem, tilings: list[tuple[Plan, Cost]]) -> list[tuple[Plan, Cost]]:
+  """Returns the tilings for inside of XLA."""
+  plan, cost = tilings[0]
+  most = (
+    _WHOLE_BYTES_OF_FEW if private.onednn_enabled() else _WHOLE_BYTES_OF_FEW_WITHOUT_ONEDNN
+  )
+  is_whole = plan.tile == (None, None) and plan.samples is None
+  if is_whole and problem.in_channels <= _MAX_FEW_CHANNELS and cost.column_bytes <= most:
+    return tilings
+  return tilings[-len(_CACHE_COLUMN_BYTES) :]
 
 
 def _least(found: list[list[tuple[Plan, Cost]]]) -> list[tuple[Plan, Cost | None]]:
