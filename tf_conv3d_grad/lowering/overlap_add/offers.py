@@ -25,9 +25,10 @@ MAX_COLUMN_BYTES = 40 << 20
 # oneDNN is off, a compiled call that holds 32 MB gets fresh pages each time: 22^3 cells, 36 to 72
 # channels in 3 groups take 26 ms with 39 MB and 9 with 10.
 _CACHE_COLUMN_BYTES = (16 << 20, 6 << 20)
-# Those of few in channels may be more, where that is all at once: 48^3 cells, 32 channels to 3 take
-# 7.2 ms with 34 MB, 12.8 in tiles of 13; without oneDNN 20 and 13, and 40^3 cells, 16 to 3, 3.8
-# with 20 MB, 8.4 in tiles of 9.
+# Those of few in channels may be more, where that is all at once and nothing strides: 48^3 cells,
+# 32 channels to 3 take 7.2 ms with 34 MB, 12.8 in tiles of 13; without oneDNN 20 and 13, and 40^3
+# cells, 16 to 3, 3.8 with 20 MB, 8.4 in tiles of 9. But 64 to 3, k=7, s=2, 17 with 32 MB, 14 with
+# 16.
 _WHOLE_BYTES_OF_FEW, _WHOLE_BYTES_OF_FEW_WITHOUT_ONEDNN = MAX_COLUMN_BYTES, 24 << 20
 # Python unrolls the taps and phases of an axis. Beyond so many, only a loop is sensible.
 _MAX_UNROLLED = 64
@@ -87,7 +88,8 @@ def _in_cache(problem: Problem, tilings: list[tuple[Plan, Cost]]) -> list[tuple[
     _WHOLE_BYTES_OF_FEW if private.onednn_enabled() else _WHOLE_BYTES_OF_FEW_WITHOUT_ONEDNN
   )
   is_whole = plan.tile == (None, None) and plan.samples is None
-  if is_whole and problem.in_channels <= _MAX_FEW_CHANNELS and cost.column_bytes <= most:
+  are_few = problem.in_channels <= _MAX_FEW_CHANNELS and problem.strides == (1, 1, 1)
+  if is_whole and are_few and cost.column_bytes <= most:
     return tilings
   return tilings[-len(_CACHE_COLUMN_BYTES) :]
 
