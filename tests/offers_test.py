@@ -133,7 +133,8 @@ class PlansTest(parameterized.TestCase):
   @parameterized.parameters(True, False)
   def test_there_is_one_for_each_set_of_axes_and_layout_the_cheapest_first(self, in_xla):
     problem = problem_of("mb2_id40_ic4oc16_k3x2x3s1d1_ndhwc_f32")
-    plans = offers.plans(problem)
+    with mock.patch.object(private, "onednn_enabled", return_value=True):
+      plans = offers.plans(problem)
     found = plans.inside if in_xla else plans.outside
     self.assertLen(found, len(offers.gatherable(problem)) * 2)
     self.assertLen({(plan.gathered, plan.columns) for plan, _ in found}, len(found))
