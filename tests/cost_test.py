@@ -253,7 +253,6 @@ class Im2colTest(parameterized.TestCase):
     self.assertEqual(offer.cost.column_bytes, 4 * 24**3 * 27 * 32 // count)
     self.assertGreater(offer.cost.seconds, 8 * small.cost.seconds)
 
-
   def of_pointwise_filter(self, channels, dtype="f32", **changes):
     problem = problem_of(f"mb1_id32_{channels}_k1s1d1_ndhwc_{dtype}")
     where = {"device": "CPU", "onednn": True, "in_xla": False, "in_graph": True, "mode": False}

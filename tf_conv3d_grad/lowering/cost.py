@@ -23,6 +23,8 @@ HALF_RATE_LENGTH = 12
 # Bytes a second of stacking neighbours axis by axis, and the run of channels at which it is half as
 # fast.
 GATHER_RATE, GATHER_RUN = 9e9, 14
+# Bytes a second that a pointwise product reads and writes, which it does while it multiplies.
+POINTWISE_RATE = 10e9
 # Bytes a second of interleaving the phases of a result, and of transposing a tensor.
 MOVE_RATE = 5e9
 # One more tile of a loop. Two cores have to wait for each other after each of its operations.

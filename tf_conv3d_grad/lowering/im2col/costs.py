@@ -22,9 +22,8 @@ _UNCOMPILED_FACTOR = {CONV3D: 1.6, BACKPROP_FILTER: 1.5}
 _UNCOMPILED_GROUPED_FACTOR = 1.6
 # Seconds of one more operation in a graph, and from eager code.
 _OPERATION_SECONDS, _EAGER_OPERATION_SECONDS = 30e-6, 150e-6
-# The gradient in a pointwise filter is one product: bytes a second that it reads, and how many
-# times as long it takes in XLA.
-_POINTWISE_RATE, _POINTWISE_FACTOR_IN_XLA = 10e9, 1.4
+# How many times as long the gradient in a pointwise filter, one product, takes in XLA.
+_POINTWISE_FACTOR_IN_XLA = 1.4
 # Bytes a second of putting channels-first tensors in order, channels last.
 _TRANSPOSE_RATE = 2e9
 # Bytes a second of the input, which the gradient in the filter splits by phases, channels first.
@@ -61,7 +60,7 @@ def _one_product(problem: Problem, in_xla: bool) -> Cost:
   rate = cost.PRODUCT_RATE[accumulation_dtype(problem.dtype)]
   for channels in (problem.in_channels, problem.out_channels):
     rate *= cost.efficiency(channels)
-  seconds = max(cost.flops(problem) / rate, cost.tensor_bytes(problem) / _POINTWISE_RATE)
+  seconds = max(cost.flops(problem) / rate, cost.tensor_bytes(problem) / cost.POINTWISE_RATE)
   if accumulation_dtype(problem.dtype) != problem.dtype:
     seconds += cost.tensor_bytes(problem) / cost.MOVE_RATE
   if in_xla:

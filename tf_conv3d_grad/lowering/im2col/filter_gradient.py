@@ -58,6 +58,7 @@ def of_one_tap(problem: Problem, input: tf.Tensor, out_backprop: tf.Tensor) -> t
   It is one product of them as they are.
   """
   is_last = problem.layout == CHANNELS_LAST
+  is_single = sizes.is_known(problem.batch) and problem.batch == 1
 
   def matrix(tensor: tf.Tensor) -> tf.Tensor:
     batch, lengths, channels = problem.layout.split(sizes.shape_of(tensor))
@@ -68,7 +69,6 @@ def of_one_tap(problem: Problem, input: tf.Tensor, out_backprop: tf.Tensor) -> t
       shape = [channels, cells] if is_single else [batch, channels, cells]
     return tf.reshape(tensor, sizes.as_tensor(shape))
 
-  is_single = sizes.is_known(problem.batch) and problem.batch == 1
   product = tf.matmul(
     matrix(input), matrix(out_backprop), transpose_a=is_last, transpose_b=not is_last
   )

@@ -25,8 +25,6 @@ _FILTER_RATE, _GATHERED_FILTER_RATE, _GROUPED_FILTER_RATE = 6e9, 2.2e9, 0.7e9
 # Bytes a second of transposing between group-major and cell-major order: of a product's rows, and
 # of its columns; and the in channels of a group at which columns are half as fast.
 _GROUP_ROWS_RATE, _GROUP_COLUMNS_RATE, _GROUP_RUN = 9e9, 9e9, 8
-# Bytes a second that a pointwise product reads and writes, which it does while it multiplies.
-_POINTWISE_RATE = 10e9
 # Seconds of one more operation.
 _OPERATION = 10e-6
 # Products a second of a depthwise problem, whose shifts, products and sums are one loop.
@@ -87,7 +85,7 @@ def of_plan(problem: Problem, plan: Plan) -> Cost:
   if problem.is_pointwise:
     scatter_rate = math.inf  # the columns are the result
     moved = dtype.size * cells * (out + width) * groups
-    seconds = max(seconds, moved / _POINTWISE_RATE)
+    seconds = max(seconds, moved / cost.POINTWISE_RATE)
   elif problem.is_non_overlapping:
     scatter_rate = cost.MOVE_RATE
   elif plan.columns == CHANNELS_FIRST:

@@ -78,7 +78,7 @@ def plans(problem: Problem) -> Plans:
   found = [*candidates(problem)]
   in_cache = [_in_cache(problem, tilings) for tilings in found]
   in_xla = [(dataclasses.replace(plan, in_xla=True), cost) for plan, cost in _least(in_cache)]
-  return Plans([*in_xla], _least(found))
+  return Plans(in_xla, _least(found))
 
 
 def _in_cache(problem: Problem, tilings: list[tuple[Plan, Cost]]) -> list[tuple[Plan, Cost]]:
